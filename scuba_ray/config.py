@@ -1,0 +1,281 @@
+"""The run's configuration: what may be set, what it means, and what it must be.
+
+Read from YAML, overridden by `--set a.b=c`, frozen ever after. Every error names the path of the setting that failed, what it
+got and what it may be. A field's comment gives its unit and what larger means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from scuba_ray.errors import ConfigError
+
+
+class Part(BaseModel):
+    """A group of settings: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineConfig(Part):
+    name: Literal["local", "ray"] = "ray"
+    # a running Ray cluster to join (`auto` finds one on this machine); none starts an embedded Ray and stops it again
+    address: str | None = None
+    # workers of each step's pool: never fewer than min, never more than max, `initial` at the start
+    min_workers: int = Field(1, ge=1)
+    max_workers: int = Field(2, ge=1)
+    initial_workers: int | None = Field(None, ge=1)
+    # CPU cores each worker reserves (a fraction shares a core) and threads its mathematics uses
+    cpus_per_worker: float = Field(0.5, gt=0)
+    # GPUs each worker of a model step reserves; larger than 0 needs device: cuda
+    gpus_per_worker: float = Field(0.0, ge=0)
+    threads: int = Field(1, ge=1)
+    # how often a lost worker is replaced, and a chunk tried again, before the step fails
+    retries: int = Field(2, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> EngineConfig:
+        if self.max_workers < self.min_workers:
+            raise ValueError(f"max_workers ({self.max_workers}) must be >= min_workers ({self.min_workers})")
+        initial = self.initial_workers
+        if initial is not None and not self.min_workers <= initial <= self.max_workers:
+            raise ValueError(f"initial_workers ({initial}) must lie in [{self.min_workers}, {self.max_workers}]")
+        return self
+
+
+class SubjectConfig(Part):
+    # value of the `subject` key column, e.g. subj01
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    # a registered dataset layout, or `module:Class`
+    dataset: str = "arrays"
+    # folder (or location) the layout lives in
+    path: str
+    # options of that layout, passed on as keywords
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class BackboneConfig(Part):
+    # value of the `backbone` key column
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    # open_clip:MODEL/PRETRAINED, local-dir:PATH, phantom:NAME, or `module:Class`
+    model: str
+
+
+def _backbone(value: Any) -> Any:
+    """Let a backbone be written as its model alone; its name is then the model's last words."""
+    if isinstance(value, str):
+        scheme, _, rest = value.partition(":")
+        words = rest.rstrip("/").split("/")
+        name = Path(rest).name if scheme == "local-dir" else "-".join(words)
+        return {"name": name or scheme, "model": value}
+    return value
+
+
+class EncodeConfig(Part):
+    # images per network pass; larger is faster until memory ends, results do not change
+    batch: int = Field(128, ge=1)
+    # images per chunk (and rows per Parquet part); a chunk is what is redone after a fault
+    chunk: int = Field(1024, ge=1)
+    # pixels above which a picture is refused as a decompression bomb
+    max_pixels: int = Field(100_000_000, ge=1)
+
+
+class FitConfig(Part):
+    # ridge: closed form, alpha per voxel by cross-validation. sgd: the published optimiser
+    method: Literal["ridge", "sgd"] = "ridge"
+    # ridge penalties tried, as decimal exponents [from, to] and their number; larger shrinks more
+    alpha_log10: tuple[float, float] = (-2.0, 5.0)
+    alphas: int = Field(20, ge=1)
+    # folds of *images* for choosing alpha
+    folds: int = Field(5, ge=2)
+    # voxels per chunk
+    chunk: int = Field(512, ge=1)
+    # permutations of test responses for p; 0 leaves p and q null
+    permutations: int = Field(1000, ge=0)
+    # images that are permuted together
+    permutation_block: int = Field(1, ge=1)
+    # noise ceiling (share of variance) below which no normalised score is given
+    ceiling_floor: float = Field(0.1, ge=0, le=1)
+    # sgd only: passes over the training images, images per step, initial rate, weight decay (published values)
+    epochs: int = Field(100, ge=1)
+    batch: int = Field(32, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)
+    weight_decay: float = Field(1.5e-2, ge=0)
+
+
+class BankConfig(Part):
+    # a bank built before (a folder of shards); or
+    path: str | None = None
+    # pictures to build the run's own bank from (kept in RUN/bank): a registered image source and where it lives
+    source: str = "folder"
+    images: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> BankConfig:
+        if (self.path is None) == (self.images is None):
+            raise ValueError("give either `path` (a bank built before) or `images` (pictures to build one from)")
+        return self
+
+
+class ProjectConfig(Part):
+    # inverse temperature of the softmax over the bank; larger averages fewer images (the paper uses 150)
+    beta: float = Field(150.0, gt=0, allow_inf_nan=False)
+    # nearest bank images kept per voxel
+    nearest: int = Field(64, ge=1)
+    # bank images per tile: working memory is chunk * tile * 4 bytes
+    tile: int = Field(8192, ge=1)
+    # voxels per chunk
+    chunk: int = Field(512, ge=1)
+
+
+class CaptionConfig(Part):
+    # a captioner directory (`scuba captioner train`), phantom:NAME, clipcap:CHECKPOINT.pt, or `module:Class`
+    model: str
+    # clipcap only: directory of the GPT-2 tokenizer and config the checkpoint belongs to
+    language_model: str | None = None
+    # beams kept at every step; larger searches wider
+    beams: int = Field(5, ge=1)
+    # longest caption, tokens
+    max_tokens: int = Field(67, ge=1)
+    # softmax temperature of the next token; larger is flatter
+    temperature: float = Field(1.0, gt=0)
+    # a beam ends at this token
+    stop: str = "."
+    # voxels decoded together; larger is faster until memory ends, results do not change
+    batch: int = Field(64, ge=1)
+    # projections per chunk
+    chunk: int = Field(1024, ge=1)
+
+
+class ReportConfig(Part):
+    # title of the page; none uses the run's name
+    title: str | None = None
+
+
+class RunConfig(Part):
+    """Everything one run does. See `examples/phantom.yaml` for a commented file."""
+
+    name: str = Field(min_length=1)
+    # folder (or object-store location) the tables are written to
+    out: str
+    # seed of folds, permutations and split halves
+    seed: int = Field(0, ge=0)
+    # where models compute: cpu, cuda, cuda:1, ...
+    device: str = "cpu"
+    engine: EngineConfig = EngineConfig()
+    subjects: tuple[SubjectConfig, ...] = Field(min_length=1)
+    backbones: tuple[Annotated[BackboneConfig, BeforeValidator(_backbone)], ...] = Field(min_length=1)
+    encode: EncodeConfig = EncodeConfig()
+    fit: FitConfig = FitConfig()
+    bank: BankConfig
+    project: ProjectConfig = ProjectConfig()
+    caption: CaptionConfig
+    analyses: tuple[str, ...] = ()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> RunConfig:
+        for what, names in (
+            ("subjects", [subject.name for subject in self.subjects]),
+            ("backbones", [backbone.name for backbone in self.backbones]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{what} must have different names, got {', '.join(twice)} twice")
+        return self
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a YAML file and apply `a.b=c` overrides (values are YAML; `subjects.0.path=...` reaches into lists).
+
+    Relative paths of data, banks and models in the file are taken from the current directory, like any argument.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or not YAML, or any setting is unknown, of the wrong type or out of range.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} must hold settings (`key: value` lines), got {type(settings).__name__}")
+    for override in overrides:
+        apply_override(settings, override)
+    return make_config(settings)
+
+
+def make_config(settings: Mapping[str, Any]) -> RunConfig:
+    """Validate settings that are already in memory. Raises ConfigError with one line per problem."""
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        lines = [_problem(problem) for problem in error.errors(include_url=False)]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def apply_override(settings: dict[str, Any], override: str) -> None:
+    """Set one `a.b=c` in nested settings, in place."""
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        raise ConfigError(f"--set wants a.b=value, got {override!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {path}: {text!r} is not a YAML value: {error}") from error
+    *parents, last = path.split(".")
+    here: Any = settings
+    for depth, word in enumerate(parents):
+        if isinstance(here, dict):
+            here = here.setdefault(word, {})
+        else:
+            here = _item(here, word, ".".join(parents[: depth + 1]))
+    if isinstance(here, dict):
+        here[last] = value
+    else:
+        _item(here, last, path)
+        here[int(last)] = value
+
+
+def _item(sequence: Any, word: str, path: str) -> Any:
+    if not isinstance(sequence, list):
+        raise ConfigError(f"--set {path}: there is nothing to set inside {sequence!r}")
+    if not word.isdigit() or int(word) >= len(sequence):
+        raise ConfigError(f"--set {path}: got {word!r}, the list has items 0 to {len(sequence) - 1}")
+    return sequence[int(word)]
+
+
+def _problem(problem: Any) -> str:
+    """One pydantic problem as `path: message, got value`."""
+    path = ".".join(str(word) for word in problem["loc"]) or "configuration"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: no such setting; known here: {', '.join(_known(problem['loc']))}"
+    if problem["type"] == "missing":
+        return f"{path}: required, and not given"
+    message = message[0].lower() + message[1:]
+    got = problem["input"]
+    return f"{path}: {message}" if isinstance(got, dict | list) else f"{path}: {message}, got {got!r}"
+
+
+def _known(location: tuple[Any, ...]) -> list[str]:
+    """Names of the settings beside an unknown one."""
+    model: Any = RunConfig
+    for word in location[:-1]:
+        if isinstance(word, int):
+            continue
+        annotation = model.model_fields[word].annotation
+        while not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            annotation = annotation.__args__[0]
+        model = annotation
+    return sorted(model.model_fields)

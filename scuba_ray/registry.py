@@ -1,0 +1,54 @@
+"""Name to class, for each seam, on one page. Strings only: nothing heavy is imported until a name is asked for.
+
+A dotted path (`my_lab.models:MyBackbone`) works wherever a name does, so a plugin needs no change here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from scuba_ray.errors import ConfigError
+
+SEAMS: dict[str, dict[str, str]] = {
+    "engine": {
+        "local": "scuba_ray.local:LocalEngine",
+        "ray": "scuba_ray.actors.stage_pool:RayEngine",
+    },
+    "dataset": {
+        "arrays": "scuba_ray.datasets.arrays:ArraysDataset",
+    },
+    "images": {
+        "folder": "scuba_ray.datasets.images:FolderImages",
+    },
+    "backbone": {
+        "open_clip": "scuba_ray.models.clip:OpenClipBackbone",
+        "local-dir": "scuba_ray.models.clip:OpenClipBackbone",
+        "phantom": "scuba_ray.models.clip:OpenClipBackbone",
+    },
+    "captioner": {
+        "prefix": "scuba_ray.models.clipcap:PrefixCaptioner",
+    },
+    "analysis": {
+        "recovery": "scuba_ray.analyses.recovery:Recovery",
+    },
+}
+
+
+def resolve(seam: str, name: str) -> Any:
+    """Return the class registered as `name` for `seam`, or the one a dotted path `module:Class` names.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown or the path cannot be imported; the message lists the names there are.
+    """
+    target = SEAMS[seam].get(name, name)
+    module_name, separator, class_name = target.partition(":")
+    if not separator:
+        known = ", ".join(sorted(SEAMS[seam]))
+        raise ConfigError(f"no {seam} is called {name!r}; known: {known}. A path 'module:Class' works too.")
+    try:
+        return getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{seam} {name!r}: cannot load {class_name} from {module_name}: {error}") from error

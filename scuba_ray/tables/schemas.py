@@ -1,0 +1,149 @@
+"""The tables that travel between steps: named Arrow schemas and their key columns.
+
+They are a contract with users' notebooks: columns are added, never renamed. Embeddings and weights have one row per image or
+voxel and a list of fixed length `D` per row; since `D` belongs to the backbone, schemas that hold one are functions of it.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+PARTITIONS = 5
+"""Disjoint parts of the bank, after the paper's five draws. METHOD: the published draws overlap, ours do not."""
+WHOLE_BANK = -1
+"""Value of `partition` for the projection on all partitions together."""
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "embeddings": ("subject", "backbone", "stimulus_id"),
+    "bank": ("backbone", "image_id"),
+    "voxels": ("subject", "backbone", "voxel_id"),
+    "projections": ("subject", "backbone", "voxel_id", "partition"),
+    "captions": ("subject", "backbone", "voxel_id", "partition", "method", "rank"),
+}
+
+QUARANTINE = pa.schema(
+    [
+        pa.field("step", pa.string(), nullable=False),
+        pa.field("unit", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+"""Rows that could not be computed, of every step, with the reason in words."""
+
+
+def _vector(value: pa.DataType, dim: int) -> pa.DataType:
+    return pa.list_(value, dim)
+
+
+def embeddings_schema(dim: int) -> pa.Schema:
+    """Stimulus embeddings, raw (un-normalised) with their L2 norm. `split` is `train` or `test`."""
+    return pa.schema(
+        [
+            ("subject", pa.string()),
+            ("backbone", pa.string()),
+            ("stimulus_id", pa.string()),
+            ("embedding", _vector(pa.float16(), dim)),
+            ("norm", pa.float32()),
+            ("split", pa.string()),
+        ]
+    )
+
+
+def bank_schema(dim: int) -> pa.Schema:
+    """One shard of the bank; rows sorted by (partition, image_id)."""
+    return pa.schema(
+        [
+            ("backbone", pa.string()),
+            ("image_id", pa.string()),
+            ("embedding", _vector(pa.float16(), dim)),
+            ("norm", pa.float32()),
+            ("source", pa.string()),
+            ("uri", pa.string()),
+            ("partition", pa.uint8()),
+        ]
+    )
+
+
+def voxels_schema(dim: int) -> pa.Schema:
+    """Fitted voxels. `vertex` for surfaces, `i, j, k` for volumes; scores are null where they cannot be computed."""
+    return pa.schema(
+        [
+            ("subject", pa.string()),
+            ("backbone", pa.string()),
+            ("voxel_id", pa.int64()),
+            ("hemi", pa.string()),
+            ("vertex", pa.int32()),
+            ("i", pa.int32()),
+            ("j", pa.int32()),
+            ("k", pa.int32()),
+            ("xyz", _vector(pa.float32(), 3)),
+            ("rois", pa.list_(pa.string())),
+            ("weight", _vector(pa.float32(), dim)),
+            ("bias", pa.float32()),
+            ("alpha", pa.float32()),
+            ("alpha_at_edge", pa.bool_()),
+            ("r2", pa.float32()),
+            ("r", pa.float32()),
+            ("noise_ceiling", pa.float32()),
+            ("r2_normalised", pa.float32()),
+            ("p", pa.float32()),
+            ("q", pa.float32()),
+            ("split_half", pa.float32()),
+            ("status", pa.string()),
+            ("bad_trials", pa.int32()),
+        ]
+    )
+
+
+def projections_schema(dim: int) -> pa.Schema:
+    """Projected embeddings, one row per partition and one (partition -1) for the whole bank."""
+    return pa.schema(
+        [
+            ("subject", pa.string()),
+            ("backbone", pa.string()),
+            ("voxel_id", pa.int64()),
+            ("partition", pa.int32()),
+            ("embedding", _vector(pa.float32(), dim)),
+            ("cos_before_after", pa.float32()),
+            ("n_eff", pa.float32()),
+            ("bank_agreement", pa.float32()),
+            ("nearest_ids", pa.list_(pa.string())),
+            ("nearest_cos", pa.list_(pa.float32())),
+            ("missing_mass", pa.float32()),
+        ]
+    )
+
+
+CAPTIONS = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("backbone", pa.string()),
+        ("voxel_id", pa.int64()),
+        ("partition", pa.int32()),
+        ("method", pa.string()),
+        ("rank", pa.int32()),
+        ("caption", pa.string()),
+        ("logprob", pa.float32()),
+        ("nouns", pa.list_(pa.string())),
+        ("share", pa.float32()),
+    ]
+)
+
+
+def schema_for(table: str, dim: int) -> pa.Schema:
+    """The schema of `table` for embeddings of length `dim`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such table.
+    """
+    schemas = {
+        "embeddings": embeddings_schema(dim),
+        "bank": bank_schema(dim),
+        "voxels": voxels_schema(dim),
+        "projections": projections_schema(dim),
+        "captions": CAPTIONS,
+    }
+    return schemas[table]
