@@ -80,7 +80,7 @@ class Drawings:
         full = torch.cat([full[:, :, :3] * alpha, full[:, :, 3:]], dim=2).flatten(0, 1)
         half = F.interpolate(F.avg_pool2d(full, 2), size=(SPRITE, SPRITE), mode="bilinear", align_corners=False)
         both = torch.stack([full, half]).round().to(torch.uint8)
-        return both.unflatten(1, self.pixels_ANCHW.shape[:2])
+        return both.view(2, *self.pixels_ANCHW.shape)
 
     def to(self, device: str) -> Drawings:
         """The same drawings with their pixels on `device`."""
