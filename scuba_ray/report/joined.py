@@ -1,0 +1,63 @@
+"""A run's voxels with the caption each one is known by: the rows behind the terminal tables and the page.
+
+The caption shown for a voxel is the best beam (smallest rank) for the whole bank (partition -1). Where captions were made by
+several methods it is the first method in the table; the others are kept beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scuba_ray.tables.schemas import WHOLE_BANK
+
+if TYPE_CHECKING:
+    from scuba_ray.tables.store import RunFolder
+
+Key = tuple[str, str, int]
+"""Subject, backbone, voxel_id."""
+
+VOXEL_COLUMNS = (
+    "subject", "backbone", "voxel_id", "hemi", "vertex", "i", "j", "k", "xyz", "rois", "alpha", "alpha_at_edge", "r2", "r",
+    "noise_ceiling", "r2_normalised", "p", "q", "split_half", "status", "bad_trials",
+)  # fmt: skip
+"""Everything about a voxel but its weights."""
+CAPTION_COLUMNS = ("subject", "backbone", "voxel_id", "partition", "method", "rank", "caption", "logprob")
+PROJECTION_COLUMNS = (
+    "subject", "backbone", "voxel_id", "partition", "cos_before_after", "n_eff", "bank_agreement", "nearest_ids", "nearest_cos",
+    "missing_mass",
+)  # fmt: skip
+
+
+def voxel_rows(run: RunFolder, columns: Sequence[str] = VOXEL_COLUMNS) -> pa.Table:
+    """Read the voxels of every subject and backbone, with the column `caption` added (null where a voxel has none)."""
+    voxels = run.read("voxels", columns=list(columns))
+    best = headline(run.read("captions", columns=list(CAPTION_COLUMNS)))
+    captions = [best.get(key) for key in keys(voxels)]
+    return voxels.append_column("caption", pa.array(captions, pa.string()))
+
+
+def keys(table: pa.Table) -> list[Key]:
+    """The (subject, backbone, voxel_id) of each row."""
+    columns = (table[name].to_pylist() for name in ("subject", "backbone", "voxel_id"))
+    return list(zip(*columns, strict=True))
+
+
+def headline(captions: pa.Table) -> dict[Key, str]:
+    """The caption each voxel is known by, from a captions table."""
+    whole = best_beams(captions)
+    whole = whole.filter(pc.equal(whole["partition"], WHOLE_BANK))
+    found: dict[Key, str] = {}
+    for key, caption in zip(keys(whole), whole["caption"].to_pylist(), strict=True):
+        found.setdefault(key, caption)
+    return found
+
+
+def best_beams(captions: pa.Table) -> pa.Table:
+    """The rows of the smallest rank there is: one caption per voxel, partition and method."""
+    if not captions.num_rows:
+        return captions
+    return captions.filter(pc.equal(captions["rank"], pc.min(captions["rank"])))

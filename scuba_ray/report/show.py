@@ -1,0 +1,188 @@
+"""Tables for the terminal: the voxels of a run, everything about one voxel, and the voxels that answer to a text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scuba_ray.errors import ConfigError
+from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, headline, keys, voxel_rows
+
+if TYPE_CHECKING:
+    from scuba_ray.config import RunConfig
+    from scuba_ray.protocols import Backbone
+    from scuba_ray.tables.store import RunFolder
+
+_TABLE = ("subject", "backbone", "voxel_id", "rois", "noise_ceiling", "r2")
+_DETAILS = pa.schema([("subject", pa.string()), ("backbone", pa.string()), ("item", pa.string()), ("value", pa.string())])
+
+
+def voxel_table(run: RunFolder, *, roi: str | None = None, limit: int | None = None) -> pa.Table:
+    """Voxels with their captions, best predicted first.
+
+    Parameters
+    ----------
+    run : RunFolder
+        A run whose captions are made.
+    roi : str, optional
+        Only voxels of this region.
+    limit : int, optional
+        At most this many rows.
+
+    Returns
+    -------
+    pa.Table
+        subject, backbone, voxel_id, roi (regions joined by ", "), noise_ceiling and r2 (shares of variance), caption.
+
+    Raises
+    ------
+    ConfigError
+        If no voxel of the run is in `roi`; the message lists the regions there are.
+    """
+    rows = voxel_rows(run, _TABLE)
+    rois = rows["rois"].to_pylist()
+    if roi is not None:
+        known = sorted({name for names in rois for name in names or ()})
+        if roi not in known:
+            raise ConfigError(f"no voxel of this run is in ROI {roi!r}; regions: {', '.join(known) or 'none'}")
+        rows = rows.filter(pa.array([roi in (names or ()) for names in rois]))
+    rows = _named_rois(rows).sort_by([("r2", "descending"), ("voxel_id", "ascending")])
+    return rows if limit is None else rows.slice(0, limit)
+
+
+def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
+    """Everything the run knows about one voxel, as rows of (subject, backbone, item, value).
+
+    One block of rows per subject and backbone that has the voxel: its place, regions and scores; the caption of every
+    partition, method and beam; what the projection averaged and the nearest bank images with their cosines.
+
+    Raises
+    ------
+    ConfigError
+        If the run has no such voxel.
+    """
+    voxels = voxel_rows(run)
+    chosen = voxels.filter(pc.equal(voxels["voxel_id"], voxel_id))
+    if not chosen.num_rows:
+        raise ConfigError(f"this run has no voxel {voxel_id}; {_extent(voxels['voxel_id'])}")
+    captions = _of_voxel(run.read("captions", columns=list(CAPTION_COLUMNS)), voxel_id)
+    projections = _of_voxel(run.read("projections", columns=list(PROJECTION_COLUMNS)), voxel_id)
+    rows: list[dict[str, str]] = []
+    for voxel in chosen.to_pylist():
+        subject, backbone = voxel["subject"], voxel["backbone"]
+        items = _scores(voxel)
+        items += [
+            (
+                f"caption, {_bank_part(row['partition'])}, {row['method']}, beam {row['rank']}",
+                f"{row['caption']} ({_text(row['logprob'])})",
+            )
+            for row in _same(captions, voxel)
+        ]
+        for row in _same(projections, voxel):
+            items += _projection(row)
+        rows += [{"subject": subject, "backbone": backbone, "item": item, "value": value} for item, value in items]
+    return pa.Table.from_pylist(rows, schema=_DETAILS)
+
+
+def query(run: RunFolder, config: RunConfig, text: str, *, limit: int | None = None) -> pa.Table:
+    """Rank voxels by how much they answer to a text: cosine(weights, text embedding), largest first.
+
+    The voxel's *weights* are compared, not its projected embedding: the text tower shares the image tower's space, so the
+    product of weights and text embedding is the encoding model's own prediction of the response (BrainSCUBA, section 3.1, with
+    a text in the picture's place), and the weights of a voxel without signal point nowhere in particular and rank low, while
+    their projection always lands on some picture.
+
+    Returns
+    -------
+    pa.Table
+        subject, backbone, voxel_id, roi, noise_ceiling, r2, cosine, caption.
+
+    Raises
+    ------
+    ConfigError
+        If the text is empty or the run's backbone is not in its configuration.
+    """
+    if not text.strip():
+        raise ConfigError("the query is empty; give a few words, such as 'a plate of food'")
+    rows = run.read("voxels", columns=[*_TABLE, "weight"])
+    names = rows["backbone"].to_pylist()
+    cosine = np.zeros(rows.num_rows, np.float32)
+    for name in sorted(set(names)):
+        mine = np.array([other == name for other in names])
+        cosine[mine] = _cosines(rows["weight"].filter(pa.array(mine)), _embedding(config, name, text))
+    best = headline(run.read("captions", columns=list(CAPTION_COLUMNS)))
+    rows = _named_rois(rows.drop_columns(["weight"])).append_column("cosine", pa.array(cosine))
+    rows = rows.append_column("caption", pa.array([best.get(key) for key in keys(rows)], pa.string()))
+    rows = rows.sort_by([("cosine", "descending"), ("voxel_id", "ascending")])
+    return rows if limit is None else rows.slice(0, limit)
+
+
+def _embedding(config: RunConfig, name: str, text: str) -> np.ndarray:
+    from scuba_ray.models.clip import make_backbone  # torch and open_clip, for a query only
+
+    for backbone_config in config.backbones:
+        if backbone_config.name == name:
+            backbone: Backbone = make_backbone(backbone_config).load(config.device)
+            embedding: np.ndarray = backbone.embed_texts([text])[0].float().cpu().numpy()
+            return embedding
+    known = ", ".join(backbone_config.name for backbone_config in config.backbones)
+    raise ConfigError(f"the run holds voxels of backbone {name!r}, its configuration names {known}")
+
+
+def _cosines(weights: pa.ChunkedArray, text_D: np.ndarray) -> np.ndarray:
+    weights_VD = weights.combine_chunks().flatten().to_numpy().reshape(len(weights), -1)
+    norm_V = np.linalg.norm(weights_VD, axis=1)
+    cosines: np.ndarray = weights_VD @ text_D / (np.maximum(norm_V, np.finfo(np.float32).tiny) * np.linalg.norm(text_D))
+    return cosines
+
+
+def _named_rois(rows: pa.Table) -> pa.Table:
+    """`rois` (a list) as `roi` (text)."""
+    joined = pa.array([", ".join(names or ()) for names in rows["rois"].to_pylist()], pa.string())
+    return rows.set_column(rows.column_names.index("rois"), "roi", joined)
+
+
+def _of_voxel(table: pa.Table, voxel_id: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.filter(pc.equal(table["voxel_id"], voxel_id)).to_pylist()
+    return rows
+
+
+def _same(rows: list[dict[str, Any]], voxel: dict[str, Any]) -> list[dict[str, Any]]:
+    chosen = [row for row in rows if (row["subject"], row["backbone"]) == (voxel["subject"], voxel["backbone"])]
+    return sorted(chosen, key=lambda row: (row["partition"], row.get("method") or "", row.get("rank") or 0))
+
+
+def _scores(voxel: dict[str, Any]) -> list[tuple[str, str]]:
+    shown = {name: value for name, value in voxel.items() if name not in {"subject", "backbone"} and value is not None}
+    return [(name, _text(value)) for name, value in shown.items()]
+
+
+def _projection(row: dict[str, Any]) -> list[tuple[str, str]]:
+    part = _bank_part(row["partition"])
+    numbers = ("n_eff", "cos_before_after", "bank_agreement", "missing_mass")
+    items = [(f"{name}, {part}", _text(row[name])) for name in numbers if row[name] is not None]
+    nearest = zip(row["nearest_ids"] or (), row["nearest_cos"] or (), strict=True)
+    return items + [
+        (f"nearest {place}, {part}", f"{image} ({_text(cosine)})") for place, (image, cosine) in enumerate(nearest, 1)
+    ]
+
+
+def _bank_part(partition: int) -> str:
+    return "whole bank" if partition < 0 else f"partition {partition}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value)
+    return str(value)
+
+
+def _extent(voxel_ids: pa.ChunkedArray) -> str:
+    if not len(voxel_ids):
+        return "it has no voxels"
+    return f"it has {len(pc.unique(voxel_ids)):,} voxels, ids {pc.min(voxel_ids)} to {pc.max(voxel_ids)}"
