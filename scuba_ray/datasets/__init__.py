@@ -1,1 +1,52 @@
-"""."""
+"""Subjects and pictures as data: layouts on disk behind `SubjectDataset`, pictures behind `ImageSource`.
+
+A layout is named in the configuration and found through the registry; the rest of the system sees the protocols only.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from scuba_ray.errors import ConfigError
+from scuba_ray.registry import resolve
+
+if TYPE_CHECKING:
+    from scuba_ray.config import SubjectConfig
+    from scuba_ray.protocols import ImageSource, SubjectDataset
+
+
+def make_dataset(config: SubjectConfig) -> SubjectDataset:
+    """Open the data set a subject's configuration names.
+
+    Raises
+    ------
+    ConfigError
+        If the layout is unknown, the path is not there, or the layout has no such option.
+    DataError
+        If the files are not what the layout promises.
+    """
+    layout = resolve("dataset", config.dataset)
+    known = [name for name in inspect.signature(layout).parameters if name not in {"subject", "path"}]
+    unknown = sorted(set(config.options) - set(known))
+    if unknown:
+        choices = ", ".join(known) or "none"
+        raise ConfigError(
+            f"subject {config.name}: layout {config.dataset!r} has no option {unknown[0]!r}; its options: {choices}"
+        )
+    dataset: SubjectDataset = layout(subject=config.name, path=config.path, **config.options)
+    return dataset
+
+
+def make_images(name: str, path: str) -> ImageSource:
+    """Open a registered image source (`folder`, ...) at `path`.
+
+    Raises
+    ------
+    ConfigError
+        If the source is unknown or the path is not there.
+    DataError
+        If it holds no pictures.
+    """
+    source: ImageSource = resolve("images", name)(path)
+    return source

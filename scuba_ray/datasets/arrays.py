@@ -1,0 +1,153 @@
+"""The `arrays` layout: responses as one memory-mapped array, everything else as small Parquet tables.
+
+PATH/dataset.json      {"layout": "arrays", "version": 1, "subject": "...", "geometry": "fsaverage5" or null}
+PATH/stimuli.parquet   stimulus_id, uri (below images/), split (train | test); caption may be there
+PATH/images/           the pictures
+PATH/trials.parquet    trial 0, 1, ... in the row order of the responses, stimulus_id, session
+PATH/voxels.parquet    voxel_id, and where known hemi (lh | rh), vertex, i, j, k, xyz, rois, ncsnr
+PATH/responses.npy     (T, V) float32: single trials by voxels, NaN where missing
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scuba_ray.datasets.checks import STIMULI, TRIALS, VOXELS, check_splits, check_trials, check_unique, read_table
+from scuba_ray.datasets.content import file_digest, text_digest
+from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES, HEMISPHERES, fsaverage5
+from scuba_ray.datasets.images import FolderImages
+from scuba_ray.errors import ConfigError, DataError
+from scuba_ray.protocols import Geometry, ImageSource
+
+VERSION = 1
+_FLOATS = ("float16", "float32", "float64")
+
+
+class ArraysDataset:
+    """One subject in the `arrays` layout. Opening checks the tables against each other; responses are read when asked for.
+
+    Picklable: only the location travels, a worker opens the files anew. A picture that is missing is found when it is read.
+
+    Raises
+    ------
+    ConfigError
+        If `path` holds no data set, or one in another layout.
+    DataError
+        If a file is missing or damaged, or tables and responses do not fit each other.
+    """
+
+    def __init__(self, subject: str, path: str) -> None:
+        self.subject = subject
+        self._path = path
+        self._folder = Path(path).expanduser()
+        self._description = _describe(self._folder)
+        self._stimuli = read_table(self._folder / "stimuli.parquet", STIMULI, tuple(STIMULI.names))
+        check_unique(self._folder / "stimuli.parquet", self._stimuli, "stimulus_id")
+        check_splits(self._folder / "stimuli.parquet", self._stimuli)
+        self._trials = read_table(self._folder / "trials.parquet", TRIALS, tuple(TRIALS.names))
+        check_trials(self._folder / "trials.parquet", self._trials, self._stimuli)
+        self._voxels = self._read_voxels()
+        self._check_responses()
+        if not (self._folder / "images").is_dir():
+            raise DataError(f"the folder images/ is missing in {self._folder}")
+
+    def __reduce__(self) -> tuple[type[ArraysDataset], tuple[str, str]]:
+        return type(self), (self.subject, self._path)
+
+    def fingerprint(self) -> str:
+        """Of the tables, the responses and the pictures' names, sizes and a sample of their bytes; not of their location."""
+        names = ("dataset.json", "stimuli.parquet", "trials.parquet", "voxels.parquet", "responses.npy")
+        return text_digest(*(file_digest(self._folder / name) for name in names), self.images().fingerprint())
+
+    def stimuli(self) -> pa.Table:
+        """Columns stimulus_id, uri, split."""
+        return self._stimuli
+
+    def images(self) -> ImageSource:
+        """The pictures, by the `uri` of `stimuli()`."""
+        return FolderImages(str(self._folder / "images"))
+
+    def trials(self) -> pa.Table:
+        """Columns trial, stimulus_id, session, in the row order of `responses`."""
+        return self._trials
+
+    def voxels(self) -> pa.Table:
+        """Columns voxel_id, hemi, vertex, i, j, k, xyz, rois, ncsnr, in the column order of `responses`."""
+        return self._voxels
+
+    def responses(self, start: int, stop: int) -> np.ndarray:
+        """Single-trial responses (T, stop - start) float32 of the voxels `[start, stop)`; T * (stop - start) * 4 bytes."""
+        return np.ascontiguousarray(self._responses[:, start:stop], dtype=np.float32)
+
+    def geometry(self) -> Geometry | None:
+        """The surface the vertices belong to, where there is one."""
+        return fsaverage5() if self._description["geometry"] == "fsaverage5" else None
+
+    @cached_property
+    def _responses(self) -> np.ndarray:
+        path = self._folder / "responses.npy"
+        if not path.is_file():
+            raise DataError(f"responses.npy is missing in {self._folder}")
+        try:
+            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise DataError(f"{path} is not a readable .npy array, or not whole: {error}") from error
+        return array
+
+    def _read_voxels(self) -> pa.Table:
+        path = self._folder / "voxels.parquet"
+        voxels = read_table(path, VOXELS, ("voxel_id",))
+        check_unique(path, voxels, "voxel_id")
+        hemis = set(voxels["hemi"].to_pylist()) - {None, *HEMISPHERES}
+        if hemis:
+            raise DataError(f"{path}: hemi must be 'lh' or 'rh' (or empty), got {', '.join(sorted(hemis))}")
+        vertex = voxels["vertex"].drop_null()
+        if self._description["geometry"] == "fsaverage5" and len(vertex):
+            low, high = pc.min_max(vertex).as_py().values()
+            if low < 0 or high >= FSAVERAGE5_VERTICES:
+                raise DataError(f"{path}: vertices of fsaverage5 are 0 to {FSAVERAGE5_VERTICES - 1}, got {low} to {high}")
+        rois = pa.array([names or [] for names in voxels["rois"].to_pylist()], pa.list_(pa.string()))
+        return voxels.set_column(voxels.column_names.index("rois"), "rois", rois)
+
+    def _check_responses(self) -> None:
+        array, path = self._responses, self._folder / "responses.npy"
+        if array.dtype.name not in _FLOATS:
+            raise DataError(f"{path} holds {array.dtype}, wanted float32 (NSD's int16 volumes are to be divided by 300 first)")
+        if array.ndim != 2:
+            raise DataError(f"{path} has shape {array.shape}, wanted (trials, voxels)")
+        trials, voxels = array.shape
+        if trials != len(self._trials):
+            raise DataError(f"{path} has {trials} rows, but trials.parquet has {len(self._trials)}: one row per trial is wanted")
+        if voxels != len(self._voxels):
+            raise DataError(
+                f"{path} has {voxels} columns, but voxels.parquet has {len(self._voxels)} rows: one column per voxel is wanted"
+            )
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    """Read and check dataset.json."""
+    path = folder / "dataset.json"
+    if not folder.is_dir():
+        raise ConfigError(f"no data set at {folder}: there is no such folder")
+    if not path.is_file():
+        raise ConfigError(f"no data set in the `arrays` layout at {folder}: dataset.json is missing")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(description, dict):
+        raise DataError(f"{path} must hold a JSON object, got {type(description).__name__}")
+    if description.get("layout") != "arrays":
+        raise ConfigError(f"{path} says layout {description.get('layout')!r}, the configuration says 'arrays'")
+    if description.get("version") != VERSION:
+        raise DataError(f"{path} says version {description.get('version')!r} of the layout; this program reads version {VERSION}")
+    if description.setdefault("geometry", None) not in {None, "fsaverage5"}:
+        raise DataError(f"{path}: geometry must be 'fsaverage5' or null, got {description['geometry']!r}")
+    return description
