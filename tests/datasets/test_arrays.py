@@ -147,8 +147,6 @@ def test_wrong_paths_and_layouts_are_errors_of_the_configuration(write_dataset: 
         ArraysDataset("a", str(write_dataset(description={"layout": "nsd"})))
     with pytest.raises(ConfigError, match=r"has no option 'mask'; its options: none"):
         make_dataset(SubjectConfig(name="a", path=str(write_dataset("good")), options={"mask": 1}))
-    with pytest.raises(ConfigError, match="no dataset is called 'bids'"):
-        make_dataset(SubjectConfig(name="a", dataset="bids", path="x"))
     with pytest.raises(ConfigError, match="no folder of pictures"):
         make_images("folder", str(tmp_path / "nowhere"))
 
