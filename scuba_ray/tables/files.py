@@ -1,0 +1,123 @@
+"""Files on a disk or an object store, through pyarrow.fs: whole and at once, or not at all.
+
+On a disk a file is written under a temporary name (leading dot: readers of a folder skip it), flushed to the disk and renamed.
+On any other filesystem the finished bytes are put under the final name in one request, which object stores make visible whole.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import socket
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from scuba_ray.errors import ConfigError
+
+_TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def normalise(location: str) -> str:
+    """A local path as an absolute one, `file://` taken off; any other URI as it is, without a trailing slash."""
+    if location.startswith("file://"):
+        location = pafs.FileSystem.from_uri(location)[1]
+    if _SCHEME.match(location):
+        return location.rstrip("/")
+    return str(Path(location).expanduser().absolute())
+
+
+def is_local(location: str) -> bool:
+    """Whether `location` is a path on this machine's filesystems."""
+    return not _SCHEME.match(location) or location.startswith("file://")
+
+
+@functools.lru_cache(maxsize=64)
+def filesystem(location: str) -> tuple[Any, str]:
+    """The pyarrow filesystem of a normalised location, and the path on it.
+
+    Raises
+    ------
+    ConfigError
+        If the scheme is unknown or the store cannot be reached.
+    """
+    if is_local(location):
+        return pafs.LocalFileSystem(), location
+    try:
+        found, path = pafs.FileSystem.from_uri(location)
+    except (pa.ArrowException, ImportError, OSError, ValueError) as error:
+        raise ConfigError(f"cannot reach {location}: {error}; it must be a local path or a URI pyarrow.fs knows") from error
+    return found, path.rstrip("/")
+
+
+def write(location: str, name: str, data: bytes) -> None:
+    """Make `name` inside `location` hold `data`, atomically; folders on the way are made."""
+    if is_local(location):
+        _write_on_disk(Path(location) / name, data)
+        return
+    files, root = filesystem(location)
+    path = f"{root}/{name}"
+    files.create_dir(path.rpartition("/")[0], recursive=True)
+    with files.open_output_stream(path) as stream:
+        stream.write(data)
+
+
+def _write_on_disk(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read(location: str, name: str) -> bytes:
+    """The bytes of `name` inside `location`. Raises FileNotFoundError if there is none."""
+    files, root = filesystem(location)
+    with files.open_input_file(f"{root}/{name}") as stream:
+        data: bytes = stream.read()
+    return data
+
+
+def names(location: str, folder: str) -> set[str]:
+    """Names of the files in `folder` of `location`, none if there is no such folder."""
+    files, root = filesystem(location)
+    entries = files.get_file_info(pafs.FileSelector(f"{root}/{folder}".rstrip("/"), allow_not_found=True))
+    return {entry.base_name for entry in entries if entry.type == pafs.FileType.File}
+
+
+def delete(location: str, name: str) -> None:
+    """Remove `name` inside `location` if it is there."""
+    files, root = filesystem(location)
+    path = f"{root}/{name}"
+    if files.get_file_info(path).type == pafs.FileType.File:
+        files.delete_file(path)
+
+
+def clean(location: str, folder: str) -> None:
+    """Remove what killed writers left in `folder`. Only under the run's lock: a living writer's file looks the same."""
+    if not is_local(location):
+        return
+    for name in names(location, folder):
+        if _TEMPORARY.match(name):
+            (Path(location) / folder / name).unlink(missing_ok=True)
+
+
+def whoami() -> dict[str, Any]:
+    """This process, as lock files name it."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}

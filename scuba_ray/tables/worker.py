@@ -1,0 +1,195 @@
+"""What runs on a worker: a stage on one chunk, its contract checked, its part written, its failing rows found.
+
+A stage that raises is tried on halves of its rows until the rows at fault stand alone; they go to quarantine with the reason
+and the rest is computed. Both engines call `run_chunk`, so an error means the same wherever it happened.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+
+import pyarrow as pa
+
+from scuba_ray.errors import ConfigError, ContractError, ScubaError, WorkerError
+from scuba_ray.protocols import BadRow, Chunk, ChunkTask, Receipt, Resources, Stage, StageOutput
+from scuba_ray.tables.parts import Unit
+from scuba_ray.tables.schemas import KEYS, schema_for
+
+RESUMES = "Finished chunks are kept; running again resumes."
+"""How every message of a failed step ends."""
+_PAUSE_SECONDS = 0.5
+"""Before a chunk is tried again after a file or network error; doubled each time."""
+
+
+class StageTask:
+    """A stage bound to the unit it fills: `setup` once per worker, then a call per chunk. Travels pickled."""
+
+    def __init__(self, stage: Stage, unit: Unit) -> None:
+        self.stage = stage
+        self.unit = unit
+
+    @property
+    def name(self) -> str:
+        """The stage's name, for messages."""
+        return self.stage.name
+
+    @property
+    def resources(self) -> Resources:
+        """What one worker holds."""
+        return self.stage.resources
+
+    def setup(self) -> None:
+        """Load the stage's weights."""
+        self.stage.setup()
+
+    def __call__(self, chunk: Chunk) -> Receipt:
+        """Compute and write one chunk.
+
+        Raises
+        ------
+        ContractError
+            If the input lacks a column or the output is not the table it should be.
+        WorkerError
+            If every row of a chunk of more than one fails.
+        """
+        began = time.perf_counter()
+        rows = self.stage.read(chunk)
+        self._check_input(rows)
+        try:
+            output = self.stage(rows)
+        except Exception as error:
+            if not _is_about_rows(error):
+                raise
+            output = self._without_failing(rows, chunk, error)
+        self._check_output(output.table)
+        self.unit.write(chunk, output.table, output.bad)
+        return Receipt(chunk, output.table.num_rows, len(output.bad), time.perf_counter() - began)
+
+    # ------------------------------------------------------------------------------------------ failing rows
+
+    def _without_failing(self, rows: pa.Table, chunk: Chunk, error: Exception) -> StageOutput:
+        """Compute what can be computed of `rows`, on which the stage as a whole raised `error`.
+
+        The rows left are computed once more, together: the result is as if the failing ones had never been there.
+        """
+        failing = self._failing(rows, 0, error)
+        bad = tuple(BadRow(self._key(rows, index, chunk), f"{type(why).__name__}: {why}") for index, why in failing)
+        good = sorted(set(range(rows.num_rows)) - {index for index, _ in failing})
+        if not good:
+            raise WorkerError(
+                f"{self.name}: every row of chunk {chunk.index} ({rows.num_rows} rows) failed; the first: {bad[0].key}: "
+                f"{bad[0].reason}. {RESUMES}"
+            ) from error
+        output = self.stage(rows.take(good))
+        return StageOutput(output.table, output.bad + bad)
+
+    def _failing(self, rows: pa.Table, offset: int, error: Exception) -> list[tuple[int, Exception]]:
+        """Which of `rows` (numbered from `offset`) fail alone, in order, knowing that together they raised `error`."""
+        if rows.num_rows <= 1:
+            return [(offset, error)]
+        found: list[tuple[int, Exception]] = []
+        middle = rows.num_rows // 2
+        for half, first in ((rows.slice(0, middle), 0), (rows.slice(middle), middle)):
+            try:
+                self.stage(half)
+            except Exception as again:
+                if not _is_about_rows(again):
+                    raise
+                found += self._failing(half, offset + first, again)
+        return found
+
+    def _key(self, rows: pa.Table, index: int, chunk: Chunk) -> str:
+        """How a row is named in quarantine: the key columns it has, else its place in the step's input."""
+        columns = [column for column in KEYS.get(self.stage.table, ()) if column in rows.column_names]
+        if not columns or not rows.num_rows:
+            return f"row={chunk.start + index}"
+        return ", ".join(f"{column}={rows[column][index].as_py()}" for column in columns)
+
+    # ------------------------------------------------------------------------------------------ the contract
+
+    def _check_input(self, rows: pa.Table) -> None:
+        lacking = [column for column in self.stage.input_columns if column not in rows.column_names]
+        if lacking:
+            raise ContractError(
+                f"{self.name} got a table without {', '.join(map(repr, lacking))} (columns: {', '.join(rows.column_names)}); "
+                f"written by: {self.stage.input_name}"
+            )
+
+    def _check_output(self, table: pa.Table) -> None:
+        """Hold the output against the schema of its table; tables without one (of analyses) pass."""
+        if self.stage.table not in KEYS:
+            return
+        wanted = schema_for(self.stage.table, _dim(table.schema))
+        if table.schema.equals(wanted):
+            return
+        got = {field.name: str(field.type) for field in table.schema}
+        want = {field.name: str(field.type) for field in wanted}
+        wrong = [f"{name} is {got.get(name, 'absent')}, must be {kind}" for name, kind in want.items() if got.get(name) != kind]
+        wrong += [f"{name} does not belong there" for name in got if name not in want]
+        raise ContractError(f"{self.name} made a wrong {self.stage.table} table: {'; '.join(wrong) or 'columns out of order'}")
+
+
+def _dim(schema: pa.Schema) -> int:
+    """Length of the embedding or weight vectors of a table, 1 where it has none."""
+    for name in ("embedding", "weight"):
+        if name in schema.names and pa.types.is_fixed_size_list(schema.field(name).type):
+            return int(schema.field(name).type.list_size)
+    return 1
+
+
+def _is_about_rows(error: Exception) -> bool:
+    """Whether fewer rows might help. Not for settings, contracts, files, or memory (torch's error too, without torch)."""
+    if isinstance(error, ConfigError | ContractError | MemoryError | OSError):
+        return False
+    return type(error).__name__ != "OutOfMemoryError"
+
+
+def run_chunk(task: ChunkTask, chunk: Chunk, retries: int) -> Receipt:
+    """Run one chunk; file and network errors are tried again, at most `retries` times.
+
+    Raises
+    ------
+    ScubaError
+        The task's own, unchanged; anything else as a WorkerError that names step and chunk.
+    """
+    for attempt in range(retries + 1):
+        try:
+            return task(chunk)
+        except OSError as error:
+            if attempt == retries:
+                raise failure(task.name, error, chunk) from error
+            time.sleep(_PAUSE_SECONDS * 2**attempt)
+        except ScubaError:
+            raise
+        except Exception as error:
+            raise failure(task.name, error, chunk) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def set_up(task: ChunkTask, threads: int) -> None:
+    """Set a task up, with the same number of threads on every engine: sums are then taken in the same order.
+
+    Raises
+    ------
+    ScubaError
+        The task's own, unchanged; anything else as a WorkerError that names the step.
+    """
+    try:
+        if importlib.util.find_spec("torch") is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        task.setup()
+    except ScubaError:
+        raise
+    except Exception as error:
+        raise failure(task.name, error, None) from error
+
+
+def failure(step: str, error: BaseException, chunk: Chunk | None) -> WorkerError:
+    """An unexpected exception in words for the reader: step, rows, what was raised, what is kept."""
+    where = f"chunk {chunk.index} (rows {chunk.start} to {chunk.stop})" if chunk else "setting up a worker"
+    return WorkerError(
+        f"{step} failed on {where}: {type(error).__name__}: {error}. Finished chunks are kept; running again resumes."
+    )
