@@ -6,20 +6,37 @@ got and what it may be. A field's comment gives its unit and what larger means.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from scuba_ray.config_messages import in_words, yaml_in_words
 from scuba_ray.errors import ConfigError
+from scuba_ray.registry import SEAMS
+
+NAME = "letters, digits, '_', '.' and '-' only"
 
 
 class Part(BaseModel):
-    """A group of settings: frozen, and unknown keys are errors."""
+    """A group of settings: frozen, and unknown keys are errors. A field's description is what its error message advises."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _registered(seam: str) -> AfterValidator:
+    """Accept a name of the registry or a path `module:Class`; the class itself is loaded when it is used."""
+
+    def check(name: str) -> str:
+        if name not in SEAMS[seam] and ":" not in name:
+            known = ", ".join(sorted(SEAMS[seam]))
+            raise ValueError(f"must be one of {known}, or a path 'module:Class'")
+        return name
+
+    return AfterValidator(check)
 
 
 class EngineConfig(Part):
@@ -50,9 +67,9 @@ class EngineConfig(Part):
 
 class SubjectConfig(Part):
     # value of the `subject` key column, e.g. subj01
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description=NAME)
     # a registered dataset layout, or `module:Class`
-    dataset: str = "arrays"
+    dataset: Annotated[str, _registered("dataset")] = "arrays"
     # folder (or location) the layout lives in
     path: str
     # options of that layout, passed on as keywords
@@ -61,7 +78,7 @@ class SubjectConfig(Part):
 
 class BackboneConfig(Part):
     # value of the `backbone` key column
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description=NAME)
     # open_clip:MODEL/PRETRAINED, local-dir:PATH, phantom:NAME, or `module:Class`
     model: str
 
@@ -71,8 +88,8 @@ def _backbone(value: Any) -> Any:
     if isinstance(value, str):
         scheme, _, rest = value.partition(":")
         words = rest.rstrip("/").split("/")
-        name = Path(rest).name if scheme == "local-dir" else "-".join(words)
-        return {"name": name or scheme, "model": value}
+        name = words[-1] if scheme == "local-dir" else "-".join(words)
+        return {"name": re.sub(r"[^A-Za-z0-9_.-]+", "-", name or scheme), "model": value}
     return value
 
 
@@ -107,12 +124,19 @@ class FitConfig(Part):
     learning_rate: float = Field(3e-4, gt=0)
     weight_decay: float = Field(1.5e-2, ge=0)
 
+    @model_validator(mode="after")
+    def _ordered(self) -> FitConfig:
+        lowest, highest = self.alpha_log10
+        if lowest > highest:
+            raise ValueError(f"alpha_log10 must go from the smaller to the larger exponent, got [{lowest:g}, {highest:g}]")
+        return self
+
 
 class BankConfig(Part):
     # a bank built before (a folder of shards); or
     path: str | None = None
     # pictures to build the run's own bank from (kept in RUN/bank): a registered image source and where it lives
-    source: str = "folder"
+    source: Annotated[str, _registered("images")] = "folder"
     images: str | None = None
 
     @model_validator(mode="after")
@@ -124,7 +148,7 @@ class BankConfig(Part):
 
 class ProjectConfig(Part):
     # inverse temperature of the softmax over the bank; larger averages fewer images (the paper uses 150)
-    beta: float = Field(150.0, gt=0, allow_inf_nan=False)
+    beta: float = Field(150.0, gt=0, description="the paper uses 150")
     # nearest bank images kept per voxel
     nearest: int = Field(64, ge=1)
     # bank images per tile: working memory is chunk * tile * 4 bytes
@@ -166,7 +190,7 @@ class RunConfig(Part):
     # seed of folds, permutations and split halves
     seed: int = Field(0, ge=0)
     # where models compute: cpu, cuda, cuda:1, ...
-    device: str = "cpu"
+    device: str = Field("cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, cuda, cuda:N or mps")
     engine: EngineConfig = EngineConfig()
     subjects: tuple[SubjectConfig, ...] = Field(min_length=1)
     backbones: tuple[Annotated[BackboneConfig, BeforeValidator(_backbone)], ...] = Field(min_length=1)
@@ -175,7 +199,7 @@ class RunConfig(Part):
     bank: BankConfig
     project: ProjectConfig = ProjectConfig()
     caption: CaptionConfig
-    analyses: tuple[str, ...] = ()
+    analyses: tuple[Annotated[str, _registered("analysis")], ...] = ()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
@@ -183,11 +207,23 @@ class RunConfig(Part):
         for what, names in (
             ("subjects", [subject.name for subject in self.subjects]),
             ("backbones", [backbone.name for backbone in self.backbones]),
+            ("analyses", list(self.analyses)),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise ValueError(f"{what} must have different names, got {', '.join(twice)} twice")
+                raise ValueError(f"{what} must have different names, got {', '.join(twice)} more than once")
         return self
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """Safe YAML in which a key given twice in one group is an error; PyYAML itself silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for index, (key, _) in enumerate(node.value):
+            if key.value in keys[:index]:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+        return super().construct_mapping(node, deep=deep)
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
@@ -205,9 +241,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     try:
-        settings = yaml.safe_load(text)
+        settings = yaml.load(text, Loader=_EachKeyOnce)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(f"{path} is not valid YAML: {yaml_in_words(error)}") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} must hold settings (`key: value` lines), got {type(settings).__name__}")
     for override in overrides:
@@ -220,8 +256,7 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(settings)
     except ValidationError as error:
-        lines = [_problem(problem) for problem in error.errors(include_url=False)]
-        raise ConfigError("\n".join(lines)) from error
+        raise ConfigError(in_words(error, RunConfig)) from error
 
 
 def apply_override(settings: dict[str, Any], override: str) -> None:
@@ -232,14 +267,11 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {path}: {text!r} is not a YAML value: {error}") from error
+        raise ConfigError(f"--set {path}: {text!r} is not a YAML value: {yaml_in_words(error)}") from error
     *parents, last = path.split(".")
     here: Any = settings
     for depth, word in enumerate(parents):
-        if isinstance(here, dict):
-            here = here.setdefault(word, {})
-        else:
-            here = _item(here, word, ".".join(parents[: depth + 1]))
+        here = here.setdefault(word, {}) if isinstance(here, dict) else _item(here, word, ".".join(parents[: depth + 1]))
     if isinstance(here, dict):
         here[last] = value
     else:
@@ -253,29 +285,3 @@ def _item(sequence: Any, word: str, path: str) -> Any:
     if not word.isdigit() or int(word) >= len(sequence):
         raise ConfigError(f"--set {path}: got {word!r}, the list has items 0 to {len(sequence) - 1}")
     return sequence[int(word)]
-
-
-def _problem(problem: Any) -> str:
-    """One pydantic problem as `path: message, got value`."""
-    path = ".".join(str(word) for word in problem["loc"]) or "configuration"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"{path}: no such setting; known here: {', '.join(_known(problem['loc']))}"
-    if problem["type"] == "missing":
-        return f"{path}: required, and not given"
-    message = message[0].lower() + message[1:]
-    got = problem["input"]
-    return f"{path}: {message}" if isinstance(got, dict | list) else f"{path}: {message}, got {got!r}"
-
-
-def _known(location: tuple[Any, ...]) -> list[str]:
-    """Names of the settings beside an unknown one."""
-    model: Any = RunConfig
-    for word in location[:-1]:
-        if isinstance(word, int):
-            continue
-        annotation = model.model_fields[word].annotation
-        while not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            annotation = annotation.__args__[0]
-        model = annotation
-    return sorted(model.model_fields)
