@@ -14,9 +14,12 @@ SPAN = 400_000_000
 """Seeds in a range: a user's seed lies in [0, SPAN)."""
 
 TRAINING = range(0, SPAN)
-"""Scenes the phantom's models are trained on (one seed per run of a training script and step)."""
-EVALUATION = range(1 * SPAN, 2 * SPAN)
-"""Held-out scenes the trained models are scored on, for the model cards and tests."""
+"""Scenes the phantom's models are trained on."""
+TRAINING_SEED = TRAINING[0]
+"""The first model's; the others count on from it."""
+HELD_OUT = range(1 * SPAN, 2 * SPAN)
+"""Scenes the trained models are scored on, for the model cards and tests."""
+HELD_OUT_SEED = HELD_OUT[0]
 STIMULI = range(2 * SPAN, 3 * SPAN)
 """A subject's training stimuli."""
 SHARED = range(3 * SPAN, 4 * SPAN)
