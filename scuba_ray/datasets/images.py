@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scuba_ray.datasets.content import text_digest
 from scuba_ray.errors import ConfigError, DataError
@@ -132,6 +132,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
             raise DataError(f"{width} x {height} pixels, more than max_pixels ({max_pixels}): refused as a decompression bomb")
         image.load()
         return _rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise DataError("not a readable picture: its bytes are of no known format") from error
     except _DAMAGED as error:
         raise DataError(f"not a readable picture: {error or type(error).__name__}") from error
 

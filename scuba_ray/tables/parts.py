@@ -100,7 +100,7 @@ def encode(table: pa.Table, origin: bytes) -> bytes:
     text += [f"{f.name}.list.element" for f in table.schema if pa.types.is_list(f.type) and pa.types.is_string(f.type.value_type)]
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table.replace_schema_metadata({_ORIGIN: origin}),
+        table.replace_schema_metadata({**(table.schema.metadata or {}), _ORIGIN: origin}),
         sink,
         compression="zstd",
         use_dictionary=text,

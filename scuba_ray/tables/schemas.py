@@ -16,6 +16,7 @@ WHOLE_BANK = -1
 KEYS: dict[str, tuple[str, ...]] = {
     "embeddings": ("subject", "backbone", "stimulus_id"),
     "bank": ("backbone", "image_id"),
+    "fits": ("subject", "backbone", "voxel_id"),
     "voxels": ("subject", "backbone", "voxel_id"),
     "projections": ("subject", "backbone", "voxel_id", "partition"),
     "captions": ("subject", "backbone", "voxel_id", "partition", "method", "rank"),
@@ -96,6 +97,12 @@ def voxels_schema(dim: int) -> pa.Schema:
     )
 
 
+def fits_schema(dim: int) -> pa.Schema:
+    """What `fit` writes, voxels chunk by chunk: `voxels` without `q`, which needs the p of all of a subject's voxels at once."""
+    schema = voxels_schema(dim)
+    return schema.remove(schema.get_field_index("q"))
+
+
 def projections_schema(dim: int) -> pa.Schema:
     """Projected embeddings, one row per partition and one (partition -1) for the whole bank."""
     return pa.schema(
@@ -142,6 +149,7 @@ def schema_for(table: str, dim: int) -> pa.Schema:
     schemas = {
         "embeddings": embeddings_schema(dim),
         "bank": bank_schema(dim),
+        "fits": fits_schema(dim),
         "voxels": voxels_schema(dim),
         "projections": projections_schema(dim),
         "captions": CAPTIONS,

@@ -1,0 +1,182 @@
+"""A bank: embedded pictures in shards, Parquet parts of the table `bank` in a run folder or in a folder of their own.
+
+Every shard names, in its schema's metadata, the backbone that made it; a bank of another backbone is refused by name. Rows are
+numbered through all shards in order; a shard's rows are sorted by (partition, image_id). Nothing is held in memory: tiles are
+read as they are asked for, float16, `tile * (2 * dim + 5)` bytes and one shard's file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scuba_ray.errors import ConfigError, DataError
+from scuba_ray.protocols import Backbone
+from scuba_ray.tables import files, manifest
+from scuba_ray.tables.columns import matrix
+from scuba_ray.tables.fingerprint import fingerprint
+from scuba_ray.tables.manifest import PartEntry
+from scuba_ray.tables.schemas import PARTITIONS
+
+TABLE = "bank"
+_NAME, _FINGERPRINT, _DIM = b"backbone", b"backbone_fingerprint", b"dim"
+
+
+def partition_of(image_id: str) -> int:
+    """The partition a picture belongs to, 0 to PARTITIONS - 1: the same in every bank, on every machine."""
+    digest = hashlib.blake2b(image_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % PARTITIONS
+
+
+def shard_metadata(backbone: Backbone) -> dict[bytes, bytes]:
+    """What a shard's schema says about where it came from."""
+    return {_NAME: backbone.name.encode(), _FINGERPRINT: backbone.fingerprint.encode(), _DIM: str(backbone.dim).encode()}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Consecutive rows of a bank, from row `offset` on."""
+
+    offset: int
+    embedding_KD: npt.NDArray[np.float16]
+    norm_K: npt.NDArray[np.float32]
+    partition_K: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class BankFolder:
+    """The finished bank of one backbone at `location`. Picklable: it holds names only.
+
+    Use `open_bank` to find the right one and have it checked.
+    """
+
+    location: str
+    key: str
+    """Name the backbone had when the bank was built."""
+
+    @cached_property
+    def shards(self) -> tuple[PartEntry, ...]:
+        """Shards in id order.
+
+        Raises
+        ------
+        ConfigError
+            If there is no finished bank of that key.
+        """
+        units = manifest.load(self.location, TABLE)
+        if self.key not in units:
+            raise ConfigError(f"{self.location} holds no finished bank of backbone {self.key}; build it with scuba bank build")
+        return units[self.key].parts
+
+    @property
+    def rows(self) -> int:
+        """Pictures in the bank."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the shards' content."""
+        return fingerprint(TABLE, [shard.sha256 for shard in self.shards])
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """`backbone`, `backbone_fingerprint` and `dim`, as the first shard states them."""
+        with self._open(self.shards[0]) as file:
+            return _metadata(file)
+
+    def tiles(self, tile: int) -> Iterator[Tile]:
+        """All rows in order, `tile` at a time (the last tile may be shorter), however the shards were cut.
+
+        Raises
+        ------
+        DataError
+            If a shard is missing or damaged, or states another backbone than the first.
+        """
+        waiting: list[pa.Table] = []
+        held = offset = 0
+        for shard in self.shards:
+            for batch in self._batches(shard, tile):
+                waiting.append(batch)
+                held += len(batch)
+                while held >= tile:
+                    table = pa.concat_tables(waiting)
+                    yield _tile(table.slice(0, tile), offset)
+                    waiting, held, offset = [table.slice(tile)], held - tile, offset + tile
+        if held:
+            yield _tile(pa.concat_tables(waiting), offset)
+
+    def ids(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+        """Picture ids of rows (any shape, any order, repeats allowed); reads the id column of the shards they lie in."""
+        wanted, where = np.unique(rows, return_inverse=True)
+        ends = np.cumsum([shard.rows for shard in self.shards])
+        shard_of = np.searchsorted(ends, wanted, side="right")
+        found = np.empty(len(wanted), dtype=object)
+        for index in np.unique(shard_of):
+            shard, mine = self.shards[int(index)], shard_of == index
+            with self._open(shard) as file:
+                column = file.read(columns=["image_id"])["image_id"]
+            found[mine] = column.take(pa.array(wanted[mine] - (ends[index] - shard.rows))).to_numpy(zero_copy_only=False)
+        ids: npt.NDArray[np.object_] = found[where].reshape(rows.shape)
+        return ids
+
+    def _open(self, shard: PartEntry) -> pq.ParquetFile:
+        source, root = files.filesystem(self.location)
+        try:
+            return pq.ParquetFile(f"{root}/{TABLE}/{shard.name}", filesystem=source, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{self.location}: shard {shard.name} cannot be read: {error}; build the bank again") from error
+
+    def _batches(self, shard: PartEntry, tile: int) -> Iterator[pa.Table]:
+        try:
+            with self._open(shard) as file:
+                if _metadata(file) != self.metadata:
+                    raise DataError(f"{self.location}: shard {shard.name} was made with another backbone than {self.key}")
+                for batch in file.iter_batches(batch_size=tile, columns=["embedding", "norm", "partition"]):
+                    yield pa.Table.from_batches([batch])
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{self.location}: shard {shard.name} is damaged: {error}; build the bank again") from error
+
+
+def open_bank(location: str, backbone: Backbone) -> BankFolder:
+    """Find the bank that `backbone` made in `location`, under whatever name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no bank, it has no rows, or it was made with other backbones: the message names them.
+    """
+    location = files.normalise(location)
+    keys = sorted(manifest.load(location, TABLE))
+    if not keys:
+        raise ConfigError(f"there is no finished bank at {location}; build one with `scuba bank build --out {location}`")
+    banks = [BankFolder(location, key) for key in keys]
+    for bank in banks:
+        if bank.metadata["backbone_fingerprint"] == backbone.fingerprint:
+            if not bank.rows:
+                raise ConfigError(f"the bank at {location} holds no pictures: every one of them is in its quarantine table")
+            return bank
+    made = ", ".join(f"{bank.metadata['backbone']} ({bank.metadata['backbone_fingerprint']})" for bank in banks)
+    raise ConfigError(
+        f"the bank at {location} was made with {made}, this run reads {backbone.name} ({backbone.fingerprint}); "
+        "embeddings of different backbones cannot be compared: build a bank with this one"
+    )
+
+
+def _metadata(file: pq.ParquetFile) -> dict[str, str]:
+    stated = file.schema_arrow.metadata or {}
+    if _FINGERPRINT not in stated:
+        raise DataError("a bank shard does not state its backbone: it was not written by scuba_ray")
+    return {key.decode(): stated[key].decode() for key in (_NAME, _FINGERPRINT, _DIM)}
+
+
+def _tile(table: pa.Table, offset: int) -> Tile:
+    columns: Sequence[Any] = [table[name].to_numpy() for name in ("norm", "partition")]
+    return Tile(offset, matrix(table["embedding"]), *columns)

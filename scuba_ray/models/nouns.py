@@ -1,0 +1,82 @@
+"""The nouns of a caption, by dictionary and place in the sentence: no statistical tagger, no download, one answer everywhere.
+
+Words and lemmas come from lemminflect's table (the NIH SPECIALIST lexicon). A word that it knows as a noun only is one. A word
+that may be several things is a noun unless its place speaks against it:
+
+- before another such word it is a modifier, except where it can only be a noun: `orange cat` -> cat, `pizza box` -> pizza, box;
+- a form in -ing that may be a verb is one, unless it stands alone or closes a phrase: `a man riding a horse` -> man, horse;
+  `a tall building` -> building;
+- before an article a word that may be a verb is one, and so is it after `to`, a pronoun or a modal: `they play a game` -> game.
+
+BrainSCUBA's own tagger is not published. Agreement with any other is not claimed; the rules are short so that they can be read.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from lemminflect import getAllLemmas
+
+_WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*|[.,;:!?]")
+_BREAKS = frozenset({"", *".,;:!?"})
+_ARTICLE_WORDS = "a an the this that these those his her its their our my your some any each every no"
+_BEFORE_VERB_WORDS = "to that i you he she it we they who which can could will would shall should may might must not"
+_OTHER_WORDS = """
+and or but nor so yet if as than then of in on at by for from with without into onto over under up down off out about above
+across after against along among around before behind below beneath beside between beyond during inside near outside past
+through toward towards underneath upon within is are was were be been being am has have had having do does did doing there
+here what when where why how all both few many more most much other another several such one two three four five six seven
+eight nine ten very too just also only while next like them him us
+"""
+_ARTICLES, _BEFORE_VERBS = frozenset(_ARTICLE_WORDS.split()), frozenset(_BEFORE_VERB_WORDS.split())
+# closed classes, and words of number and place that the lexicon lists as nouns too
+_NEVER = _ARTICLES | _BEFORE_VERBS | frozenset(_OTHER_WORDS.split())
+
+
+def nouns_of(caption: str) -> list[str]:
+    """Lemmas of the nouns in an English caption, in order of appearance, each once, in lower case."""
+    words = _WORD.findall(caption.lower())
+    found: list[str] = []
+    for index, word in enumerate(words):
+        before = words[index - 1] if index else ""
+        after = words[index + 1] if index + 1 < len(words) else ""
+        if _is_noun(word, before, after):
+            found.append(lemma(word))
+    return list(dict.fromkeys(found))
+
+
+@lru_cache(maxsize=50_000)
+def lemma(word: str) -> str:
+    """The singular of a noun: dogs -> dog, men -> man, glasses -> glasses (a thing of its own)."""
+    lemmas = getAllLemmas(word, upos="NOUN").get("NOUN", (word,))
+    return word if word in lemmas else str(lemmas[0])
+
+
+def _is_noun(word: str, before: str, after: str) -> bool:
+    classes = _classes(word)
+    if "NOUN" not in classes:
+        return False
+    if classes == {"NOUN"}:
+        return True
+    modifies = "NOUN" in _classes(after) and not _participle(after)
+    if _participle(word):
+        opens = before in _ARTICLES or "ADJ" in _classes(before)
+        return (opens and not modifies) or (before in _BREAKS and after in _BREAKS)
+    if "VERB" in classes and (after in _ARTICLES or before in _BEFORE_VERBS):
+        return False
+    return not ("ADJ" in classes and modifies)
+
+
+@lru_cache(maxsize=50_000)
+def _participle(word: str) -> bool:
+    """Whether it may be a verb's form in -ing: running, building; not ring."""
+    return word.endswith("ing") and word not in getAllLemmas(word, upos="VERB").get("VERB", (word,))
+
+
+@lru_cache(maxsize=50_000)
+def _classes(word: str) -> frozenset[str]:
+    """What a word may be: NOUN, VERB, ADJ, ADV, ... A word the lexicon lacks, such as `t-shirt`, is taken for a noun."""
+    if word in _NEVER or len(word) < 2:
+        return frozenset()
+    return frozenset(getAllLemmas(word)) or frozenset({"NOUN"})

@@ -1,0 +1,250 @@
+"""A step: one stage, completed for one unit. What is on disk is kept, what is missing is computed, what is stale is replaced.
+
+A result is named by what made it. `result` is the fingerprint of the stage's settings, its version and its inputs' results; it is
+what later steps depend on. A part's name also holds how the rows were cut, which changes no value: another `chunk` computes the
+step again, but nothing after it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scuba_ray.errors import DataError, ScubaError
+from scuba_ray.protocols import Analysis, Chunk, Engine, Stage
+from scuba_ray.tables import files
+from scuba_ray.tables.fingerprint import fingerprint
+from scuba_ray.tables.store import RunFolder, Unit
+from scuba_ray.tables.worker import StageTask
+
+ANALYSIS_KEY = "run"
+"""An analysis reads all subjects at once: its table has one unit."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a step stands; sent when it starts, after every chunk and when it is complete."""
+
+    step: str
+    key: str
+    """The unit: `subj01/ViT-B-32`."""
+    chunks_done: int
+    chunks_total: int
+    rows_done: int
+    rows_total: int
+    bad_rows: int
+    """Rows quarantined since this run began."""
+    seconds: float
+    resumed: int
+    """Chunks that were on disk already."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished unit, as later steps name it."""
+
+    table: str
+    key: str
+    fingerprint: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What a step took, as `run.json` has it."""
+
+    rows_in: int
+    rows: int
+    chunks: int
+    computed_chunks: int
+    seconds: float
+
+
+class Steps:
+    """Completes steps in a run folder. The engine starts with the first chunk that must be computed, not before."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        engine: Callable[[], Engine],
+        *,
+        about: Mapping[str, Any],
+        listen: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Start nothing yet; `engine` makes it when it is needed, `about` is what `run.json` says beside the steps."""
+        self.run = run
+        self._make_engine = engine
+        self._engine: Engine | None = None
+        self._about = dict(about)
+        self._earlier = _earlier_run(run)
+        self._records: dict[str, dict[str, Any]] = {}
+        self._listen = listen or (lambda progress: None)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def complete(self, stage: Stage, *, key: str, rows: int, chunk: int, inputs: Sequence[str]) -> Result:
+        """Compute the chunks of `stage` that are not on disk and write the manifest.
+
+        Parameters
+        ----------
+        key : str
+            The unit, as `subject/backbone`.
+        rows : int
+            Rows of the stage's input.
+        chunk : int
+            Rows a part is made of.
+        inputs : sequence of str
+            Fingerprints of what it reads.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to compute, nothing came of it, or a file is not what its layout promises.
+        WorkerError
+            If workers failed; finished parts are kept.
+        """
+        if rows == 0:
+            raise DataError(f"step {stage.name} ({key}): {stage.input_name} has no rows, so there is nothing to compute")
+        made_of = fingerprint(stage.name, stage.version, stage.table, stage.fingerprint(), list(inputs))
+        chunks = cut(rows, chunk)
+        unit = self.run.begin(step=stage.name, table=stage.table, key=key, fingerprint=fingerprint(made_of, rows, chunk))
+        began = time.perf_counter()
+        missing = self.run.missing(unit, chunks)
+        if missing:
+            self._compute(stage, unit, chunks, missing)
+        self.run.finish(unit, chunks)
+        written = self.run.rows(stage.table, key)
+        self._record(unit, made_of, _Taken(rows, written, len(chunks), len(missing), round(time.perf_counter() - began, 3)))
+        if written == 0:
+            raise DataError(
+                f"step {stage.name} ({key}): not one of the {rows} rows of {stage.input_name} gave a result{self._why(unit)}"
+            )
+        return Result(stage.table, key, made_of, written)
+
+    def analyse(self, analysis: Analysis, *, keys: Mapping[str, Sequence[str]], inputs: Sequence[str]) -> Result:
+        """Complete an analysis of finished tables, in this process; `keys` says which units of each table it is given."""
+        table = f"analyses/{analysis.name}"
+        made_of = fingerprint(table, analysis.version, analysis.fingerprint(), list(inputs))
+        unit = self.run.begin(step=analysis.name, table=table, key=ANALYSIS_KEY, fingerprint=made_of)
+        whole = [Chunk(0, 0, 1)]
+        began = time.perf_counter()
+        missing = self.run.missing(unit, whole)
+        if missing:
+            tables = {name: pa.concat_tables([self.run.read(name, key=key) for key in keys[name]]) for name in analysis.inputs}
+            unit.write(whole[0], analysis.run(tables))
+        self.run.finish(unit, whole)
+        written = self.run.rows(table, ANALYSIS_KEY)
+        self._record(unit, made_of, _Taken(1, written, 1, len(missing), round(time.perf_counter() - began, 3)))
+        return Result(table, ANALYSIS_KEY, made_of, written)
+
+    def once(self, name: str, inputs: Sequence[str], make: Callable[[], str]) -> str:
+        """Make a file unless this run folder's record says that the same inputs made it; return its location."""
+        made_of = fingerprint(name, list(inputs))
+        earlier = self._earlier.get(name, {})
+        began = time.perf_counter()
+        if earlier.get("fingerprint") == made_of and self._has_file(earlier["file"]):
+            self._records[name] = earlier
+        else:
+            location = make()
+            seconds = round(time.perf_counter() - began, 3)
+            self._records[name] = {
+                "file": location.removeprefix(f"{self.run.location}/"),
+                "fingerprint": made_of,
+                "seconds": seconds,
+            }
+        self._save()
+        return f"{self.run.location}/{self._records[name]['file']}"
+
+    # ------------------------------------------------------------------------------------------ running and recording
+
+    def _compute(self, stage: Stage, unit: Unit, chunks: Sequence[Chunk], missing: Sequence[Chunk]) -> None:
+        """Run the missing chunks on the engine, reporting as receipts come in."""
+        began = time.perf_counter()
+        resumed = len(chunks) - len(missing)
+        rows_done = chunks[-1].stop - sum(chunk.stop - chunk.start for chunk in missing)
+        done, bad = resumed, 0
+
+        def tell() -> None:
+            seconds = time.perf_counter() - began
+            self._listen(Progress(stage.name, unit.key, done, len(chunks), rows_done, chunks[-1].stop, bad, seconds, resumed))
+
+        tell()
+        try:
+            for receipt in self._running_engine().map(StageTask(stage, unit), missing):
+                done += 1
+                rows_done += receipt.chunk.stop - receipt.chunk.start
+                bad += receipt.bad_rows
+                tell()
+        except ScubaError as error:
+            raise type(error)(
+                f"step {stage.name} ({unit.key}) failed: {error}\n"
+                f"{done} of its {len(chunks)} chunks and all earlier steps are kept in {self.run.location}; "
+                "run the same command again to resume"
+            ) from error
+
+    def _running_engine(self) -> Engine:
+        if self._engine is None:
+            engine = self._stack.enter_context(self._make_engine())
+            engine.check_shared(self.run.location)
+            self._engine = engine
+        return self._engine
+
+    def _record(self, unit: Unit, made_of: str, taken: _Taken) -> None:
+        """Remember what the step took; one that computed nothing keeps the record of the run that did."""
+        name = f"{unit.step} {unit.key}"
+        earlier = self._earlier.get(name, {})
+        record = {
+            "table": unit.table,
+            "fingerprint": unit.fingerprint,
+            "result": made_of,
+            "bad_rows": len(self._bad_rows(unit)),
+            **asdict(taken),
+        }
+        same = taken.computed_chunks == 0 and earlier.get("fingerprint") == unit.fingerprint
+        self._records[name] = {**earlier, "computed_chunks": 0} if same else record
+        self._save()
+
+    def _save(self) -> None:
+        """Write `run.json` after every step: a run that is killed has told how far it came."""
+        self.run.write_run_json({**self._about, "steps": {**self._earlier, **self._records}})
+
+    def close_record(self) -> None:
+        """Write `run.json` with this run's steps only: what an earlier configuration did is no part of a complete run."""
+        self.run.write_run_json({**self._about, "steps": self._records, "complete": True})
+
+    def _has_file(self, name: str) -> bool:
+        folder, _, file = name.rpartition("/")
+        return file in files.names(self.run.location, folder)
+
+    def _bad_rows(self, unit: Unit) -> pa.Table:
+        bad = self.run.quarantine()
+        return bad.filter(pc.and_(pc.equal(bad["step"], unit.step), pc.equal(bad["unit"], unit.key)))
+
+    def _why(self, unit: Unit) -> str:
+        bad = self._bad_rows(unit)
+        return f"; the first: {bad['key'][0].as_py()}: {bad['reason'][0].as_py()}" if len(bad) else ""
+
+
+def cut(rows: int, size: int) -> list[Chunk]:
+    """Cut `rows` into chunks of `size`; the last may be shorter."""
+    return [Chunk(index, start, min(start + size, rows)) for index, start in enumerate(range(0, rows, size))]
+
+
+def _earlier_run(run: RunFolder) -> dict[str, Any]:
+    """The steps of the run before, as `run.json` has them. They hold timings only, so a damaged file is no more than a loss."""
+    try:
+        steps: dict[str, Any] = run.read_run_json().get("steps", {})
+    except DataError:
+        return {}
+    return steps
