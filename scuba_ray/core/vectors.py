@@ -1,0 +1,44 @@
+"""Lengths and directions of embeddings, with the cases that have no direction defined once for everybody."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def unit_and_norm(rows_KD: Tensor) -> tuple[Tensor, Tensor]:
+    """Split rows into direction and length.
+
+    Parameters
+    ----------
+    rows_KD : Tensor of shape (K, D)
+        Raw embeddings or weights, any float type.
+
+    Returns
+    -------
+    unit_KD : Tensor of shape (K, D), float32
+        Rows of length one. A row of zeros stays zero: it has no direction.
+    norm_K : Tensor of shape (K,), float32
+        L2 norms.
+    """
+    rows_KD = rows_KD.float()
+    norm_K = torch.linalg.vector_norm(rows_KD, dim=1)
+    return rows_KD / torch.where(norm_K > 0, norm_K, 1.0)[:, None], norm_K
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine along the last axis; NaN where either vector is zero or not finite.
+
+    Parameters
+    ----------
+    a, b : Tensor of shape (..., D)
+        Broadcast against each other.
+
+    Returns
+    -------
+    Tensor of shape (...), in [-1, 1] or NaN
+    """
+    lengths = torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1)
+    defined = (lengths > 0) & torch.isfinite(lengths)
+    value = ((a * b).sum(-1) / torch.where(defined, lengths, 1.0)).clamp(-1, 1)
+    return torch.where(defined, value, torch.nan)
