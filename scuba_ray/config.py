@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from scuba_ray.config_messages import in_words, yaml_in_words
+from scuba_ray.config_messages import in_words
 from scuba_ray.errors import ConfigError
 from scuba_ray.registry import SEAMS
+from scuba_ray.settings import apply_override, read_settings
 
 NAME = "letters, digits, '_', '.' and '-' only"
 

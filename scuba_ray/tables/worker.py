@@ -76,12 +76,12 @@ class StageTask:
         failing = self._failing(rows, 0, error)
         bad = tuple(BadRow(self._key(rows, index, chunk), f"{type(why).__name__}: {why}") for index, why in failing)
         good = sorted(set(range(rows.num_rows)) - {index for index, _ in failing})
-        if not good:
+        if not good and rows.num_rows > 1:
             raise WorkerError(
                 f"{self.name}: every row of chunk {chunk.index} ({rows.num_rows} rows) failed; the first: {bad[0].key}: "
                 f"{bad[0].reason}. {RESUMES}"
             ) from error
-        output = self.stage(rows.take(good))
+        output = self.stage(rows.take(pa.array(good, pa.int64())))
         return StageOutput(output.table, output.bad + bad)
 
     def _failing(self, rows: pa.Table, offset: int, error: Exception) -> list[tuple[int, Exception]]:

@@ -1,0 +1,197 @@
+"""The Ray that workers live in: joined where one runs already, else embedded in this process and stopped with it.
+
+An embedded Ray asks for a token made for it alone, so nobody else on the network can run code in it, and nothing is written to
+the home folder (Ray's own default writes one there). A cluster that somebody else started is never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray._private.worker as ray_worker
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+from scuba_ray.errors import ConfigError
+from scuba_ray.protocols import Resources
+
+OBJECT_STORE_BYTES = 512 * 2**20
+"""Shared memory of an embedded Ray. Only receipts and chunk descriptors pass through it."""
+
+_log = logging.getLogger(__name__)
+_MODE, _TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
+
+
+class Cluster:
+    """A connection to Ray: `start` joins or embeds, `stop` undoes what `start` did and no more.
+
+    Parameters
+    ----------
+    address : str, optional
+        A running cluster, `auto` for the one of this machine. None embeds a Ray, unless the environment names a cluster
+        (`RAY_ADDRESS`, as `ray job submit` sets it) or this process is connected to one already (a notebook).
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self.address = address or os.environ.get("RAY_ADDRESS")
+        self._undo = contextlib.ExitStack()
+
+    def start(self) -> None:
+        """Connect, and no more than once.
+
+        Raises
+        ------
+        ConfigError
+            If the cluster cannot be reached, does not let us in, or a Ray cannot be started here.
+        """
+        if ray.is_initialized():
+            return
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(_credentials(embedded=self.address is None))
+            undo.enter_context(_quiet())
+            undo.callback(ray.shutdown)
+            with _muted():
+                if self.address is None:
+                    _embed()
+                else:
+                    _join(self.address)
+            self._undo = undo.pop_all()
+
+    def stop(self) -> None:
+        """Disconnect, and stop the Ray that `start` embedded."""
+        self._undo.close()
+
+
+def _embed() -> None:
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise ConfigError(f"cannot start Ray on this machine: {error}; --engine local needs none") from error
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ray.exceptions.AuthenticationError as error:
+        raise ConfigError(
+            f"the Ray cluster at {address} wants its token: put it in RAY_AUTH_TOKEN, or copy the head's ~/.ray/auth_token here "
+            "(`ray get-auth-token` prints it there)"
+        ) from error
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise ConfigError(f"cannot join a Ray cluster at {address}: {error}") from error
+
+
+@contextlib.contextmanager
+def _credentials(*, embedded: bool) -> Iterator[None]:
+    """Token authentication for the time of a connection, unless the user set `RAY_AUTH_MODE`.
+
+    An embedded Ray gets a token of its own. To a cluster we bring the token this machine has, if any: a cluster started with
+    tokens wants it and one without ignores it. Ray reads both variables once and keeps them, so it is told to read again.
+    """
+    if _MODE in os.environ:
+        yield
+        return
+    before = os.environ.get(_TOKEN)
+    if embedded:
+        os.environ[_TOKEN] = secrets.token_hex(32)
+    _read_again()
+    if embedded or AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+        os.environ[_MODE] = "token"
+        _read_again()
+    try:
+        yield
+    finally:
+        os.environ.pop(_MODE, None)
+        if before is None:
+            os.environ.pop(_TOKEN, None)
+        else:
+            os.environ[_TOKEN] = before
+        _read_again()
+
+
+def _read_again() -> None:
+    """Make Ray forget the authentication settings it has read, as its own start-up does."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's own words off the terminal for the time of a connection; what it logs to files stays.
+
+    Three ways out are closed: its logger, whose level `ray.init` sets for the whole process; notes on lost workers, which it
+    prints on stdout, where results belong, and which go to our logger instead; and its C++ side (see `_muted`).
+    """
+    logger = logging.getLogger("ray")
+    level, printer = logger.level, ray_worker.print_to_stdstream
+    ray_worker.print_to_stdstream = _log_notes
+    try:
+        yield
+    finally:
+        ray_worker.print_to_stdstream = printer
+        logger.setLevel(level)
+
+
+def _log_notes(data: dict[str, Any], ignore_prefix: bool) -> None:
+    for line in data["lines"]:
+        _log.info("Ray: %s", line)
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """While Ray starts, set its C++ side to fatal errors only, which it announces on stderr, so that goes nowhere meanwhile.
+
+    Otherwise the first pool of every run writes an error about restarts that Ray Data's own actors cause. Set
+    `RAY_BACKEND_LOG_LEVEL` to see everything.
+    """
+    name = "RAY_BACKEND_LOG_LEVEL"
+    if name in os.environ:
+        yield
+        return
+    stderr = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        os.environ[name] = "fatal"
+        yield
+    finally:
+        os.environ.pop(name, None)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def capacity(resources: Resources) -> int:
+    """How many workers of this size the nodes that are up can hold, all else idle."""
+    wanted = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": float(resources.memory or 0)}
+    return sum(
+        min((int(node["Resources"].get(kind, 0.0) / amount + 1e-6) for kind, amount in wanted.items() if amount > 0), default=1)
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+
+
+def can_grow() -> bool:
+    """Whether an autoscaler told Ray which nodes it may add, so that what is up now is not all there is."""
+    return ray._private.state.state.get_max_resources_from_cluster_config() is not None
+
+
+def describe() -> str:
+    """What the cluster has, for messages: `2 CPUs, 0 GPUs and 15.2 GiB of memory on 1 node`."""
+    total = ray.cluster_resources()
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    return (
+        f"{total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs and {total.get('memory', 0) / 2**30:.1f} GiB of memory "
+        f"on {nodes} node{'s' * (nodes != 1)}"
+    )
