@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from scuba_ray.errors import ConfigError
-from scuba_ray.models.clip_directory import digest_files
+from scuba_ray.models.files import digest_files
 from scuba_ray.models.prefix_model import PrefixModel
 
 FORMAT = "scuba_ray captioner 1"

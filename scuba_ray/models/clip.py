@@ -16,7 +16,8 @@ import open_clip
 import torch
 
 from scuba_ray.errors import ConfigError
-from scuba_ray.models.clip_directory import digest_files, directory_fingerprint, packaged, read_model_config
+from scuba_ray.models.clip_directory import directory_fingerprint, read_model_config
+from scuba_ray.models.files import digest_files, packaged
 from scuba_ray.registry import SEAMS, resolve
 
 if TYPE_CHECKING:
