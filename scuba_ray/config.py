@@ -162,6 +162,9 @@ class CaptionConfig(Part):
     model: str
     # clipcap only: directory of the GPT-2 tokenizer and config the checkpoint belongs to
     language_model: str | None = None
+    # clipcap only: fingerprint of the backbone the checkpoint reads, where that is not open_clip:ViT-B-32-quickgelu/openai by
+    # name, such as a copy of it in a local directory (the error message of a mismatch gives the fingerprint)
+    trained_for: str | None = None
     # beams kept at every step; larger searches wider
     beams: int = Field(5, ge=1)
     # longest caption, tokens
