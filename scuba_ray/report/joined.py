@@ -33,9 +33,15 @@ PROJECTION_COLUMNS = (
 
 
 def voxel_rows(run: RunFolder, columns: Sequence[str] = VOXEL_COLUMNS) -> pa.Table:
-    """Read the voxels of every subject and backbone, with the column `caption` added (null where a voxel has none)."""
-    voxels = run.read("voxels", columns=list(columns))
+    """Read the captioned voxels of every subject, with the column `caption` added (null where one has none).
+
+    Raises
+    ------
+    DataError
+        If the run has no finished captions.
+    """
     best = headline(run.read("captions", columns=list(CAPTION_COLUMNS)))
+    voxels = pa.concat_tables([run.read("voxels", key=key, columns=list(columns)) for key in run.keys("captions")])
     captions = [best.get(key) for key in keys(voxels)]
     return voxels.append_column("caption", pa.array(captions, pa.string()))
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from scuba_ray.errors import ConfigError
 from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, headline, keys, voxel_rows
+from scuba_ray.tables.columns import matrix, numbers
 
 if TYPE_CHECKING:
     from scuba_ray.config import RunConfig
@@ -74,13 +75,9 @@ def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
     for voxel in chosen.to_pylist():
         subject, backbone = voxel["subject"], voxel["backbone"]
         items = _scores(voxel)
-        items += [
-            (
-                f"caption, {_bank_part(row['partition'])}, {row['method']}, beam {row['rank']}",
-                f"{row['caption']} ({_text(row['logprob'])})",
-            )
-            for row in _same(captions, voxel)
-        ]
+        for row in _same(captions, voxel):
+            item = f"caption, {_bank_part(row['partition'])}, {row['method']}, beam {row['rank']}"
+            items.append((item, f"{row['caption']} ({_text(row['logprob'])})"))
         for row in _same(projections, voxel):
             items += _projection(row)
         rows += [{"subject": subject, "backbone": backbone, "item": item, "value": value} for item, value in items]
@@ -103,18 +100,17 @@ def query(run: RunFolder, config: RunConfig, text: str, *, limit: int | None = N
     Raises
     ------
     ConfigError
-        If the text is empty or the run's backbone is not in its configuration.
+        If the text is empty or the run holds a backbone that its configuration does not name.
     """
     if not text.strip():
         raise ConfigError("the query is empty; give a few words, such as 'a plate of food'")
-    rows = run.read("voxels", columns=[*_TABLE, "weight"])
-    names = rows["backbone"].to_pylist()
-    cosine = np.zeros(rows.num_rows, np.float32)
-    for name in sorted(set(names)):
-        mine = np.array([other == name for other in names])
-        cosine[mine] = _cosines(rows["weight"].filter(pa.array(mine)), _embedding(config, name, text))
     best = headline(run.read("captions", columns=list(CAPTION_COLUMNS)))
-    rows = _named_rois(rows.drop_columns(["weight"])).append_column("cosine", pa.array(cosine))
+    pieces = []
+    for key in run.keys("captions"):
+        voxels = run.read("voxels", key=key, columns=[*_TABLE, "weight"])
+        text_D = _embedding(config, voxels["backbone"][0].as_py(), text) if voxels.num_rows else np.zeros(1, np.float32)
+        pieces.append(voxels.drop_columns(["weight"]).append_column("cosine", _cosines(voxels["weight"], text_D)))
+    rows = _named_rois(pa.concat_tables(pieces))
     rows = rows.append_column("caption", pa.array([best.get(key) for key in keys(rows)], pa.string()))
     rows = rows.sort_by([("cosine", "descending"), ("voxel_id", "ascending")])
     return rows if limit is None else rows.slice(0, limit)
@@ -132,11 +128,17 @@ def _embedding(config: RunConfig, name: str, text: str) -> np.ndarray:
     raise ConfigError(f"the run holds voxels of backbone {name!r}, its configuration names {known}")
 
 
-def _cosines(weights: pa.ChunkedArray, text_D: np.ndarray) -> np.ndarray:
-    weights_VD = weights.combine_chunks().flatten().to_numpy().reshape(len(weights), -1)
+def _cosines(weights: pa.ChunkedArray, text_D: np.ndarray) -> pa.Array:
+    """Cosine of each voxel's weights with a text; null for a voxel that has no weights, or only zeros."""
+    column = weights.combine_chunks()
+    valid_V = column.is_valid().to_numpy(zero_copy_only=False)
+    weights_VD = matrix(column.drop_null())
     norm_V = np.linalg.norm(weights_VD, axis=1)
-    cosines: np.ndarray = weights_VD @ text_D / (np.maximum(norm_V, np.finfo(np.float32).tiny) * np.linalg.norm(text_D))
-    return cosines
+    with np.errstate(invalid="ignore"):
+        found_V = weights_VD @ text_D / (norm_V * np.linalg.norm(text_D))
+    cosine_V = np.full(len(column), np.nan, np.float32)
+    cosine_V[valid_V] = found_V
+    return numbers(cosine_V)
 
 
 def _named_rois(rows: pa.Table) -> pa.Table:
@@ -165,9 +167,9 @@ def _projection(row: dict[str, Any]) -> list[tuple[str, str]]:
     numbers = ("n_eff", "cos_before_after", "bank_agreement", "missing_mass")
     items = [(f"{name}, {part}", _text(row[name])) for name in numbers if row[name] is not None]
     nearest = zip(row["nearest_ids"] or (), row["nearest_cos"] or (), strict=True)
-    return items + [
-        (f"nearest {place}, {part}", f"{image} ({_text(cosine)})") for place, (image, cosine) in enumerate(nearest, 1)
-    ]
+    for place, (image, cosine) in enumerate(nearest, 1):
+        items.append((f"nearest {place}, {part}", f"{image} ({_text(cosine)})"))
+    return items
 
 
 def _bank_part(partition: int) -> str:

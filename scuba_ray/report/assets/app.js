@@ -1,0 +1,213 @@
+// The page's state (which set, which colours, which voxel, which filter) and what follows when it changes.
+
+const state = { set: null, map: "roi", row: -1, hidden: new Set(), words: [], ceiling: 0 };
+let stage = null;
+const surfaces = [];
+const table = new VoxelTable({ choose: (row) => choose(row, { reveal: true }) });
+
+// -------------------------------------------------------------------------------------------------- what is shown
+
+function passes(row) {
+  const { set, hidden, words, ceiling } = state;
+  if (hidden.size && (set.rois[row].length ? set.rois[row].every((roi) => hidden.has(roi)) : hidden.has(-1))) return false;
+  if (ceiling > 0 && !((set.scores.noise_ceiling[row] ?? -1) >= ceiling)) return false;
+  if (!words.length) return true;
+  const hay = set.haystack(row);
+  return words.every((word) => hay.includes(word));
+}
+
+function refilter() {
+  const { set } = state;
+  const rows = [];
+  for (let row = 0; row < set.voxel.length; row++) if (passes(row)) rows.push(row);
+  state.passing = new Uint8Array(set.voxel.length);
+  for (const row of rows) state.passing[row] = 1;
+  table.show(rows);
+  const all = set.voxel.length.toLocaleString("en");
+  $("count").textContent = rows.length === set.voxel.length ? `${all} voxels` : `${rows.length.toLocaleString("en")} of ${all} voxels`;
+  $("clear").hidden = rows.length === set.voxel.length;
+  repaint();
+}
+
+function repaint() {
+  const { set, map, passing } = state;
+  if (!stage || set.geometry == null) return;
+  stage.paint(stage.hemispheres.map(({ count }, h) => paint(set, h, count, map, (row) => passing[row] === 1)));
+}
+
+function legend() {
+  drawLegend($("legend"), state.set, state.map, state.hidden, (roi) => {
+    if (!state.hidden.delete(roi)) state.hidden.add(roi);
+    legend();
+    refilter();
+  });
+}
+
+/** Make a voxel the chosen one; -1 for none. */
+function choose(row, { reveal = false, scroll = true } = {}) {
+  const { set } = state;
+  state.row = row;
+  table.select(row, scroll);
+  drawPanel($("panel"), set, row, (other) => choose(other, { reveal: true }), () => choose(-1));
+  $("live").textContent = row < 0 ? "" : `Voxel ${set.voxel[row]}, ${roiText(set, row) || "no region"}: ${captionOf(set, row) ?? "no caption"}`;
+  if (!stage) return;
+  const place = row < 0 ? null : set.place[row];
+  stage.lifted.chosen = place;
+  if (place && reveal) markSide(stage.reveal(place));
+  note();
+  stage.draw();
+}
+
+/** Say why the chosen voxel is not seen on the surface, if it is not. */
+function note() {
+  const { set, row } = state;
+  const place = row < 0 || set.geometry == null ? null : set.place[row];
+  let text = "";
+  if (set.geometry == null) text = `No surface for ${set.subject}: ${set.no_surface}. Its voxels are in the table.`;
+  else if (row >= 0 && !place) text = `Voxel ${set.voxel[row]} is not on the surface; it is in the table only.`;
+  else if (place && !stage.locate(place)) text = `Voxel ${set.voxel[row]} lies on a cut of the flat map; see the inflated or pial surface.`;
+  $("stage-note").textContent = text;
+  $("stage-note").hidden = !text;
+}
+
+function hover(place, x, y) {
+  const tip = $("tip");
+  const rows = place === -1 || !place ? null : state.set.rowsAt[place[0]].get(place[1]);
+  tip.hidden = !rows;
+  $("canvas").style.cursor = rows ? "pointer" : "";
+  if (!rows) return;
+  const { set } = state;
+  const row = rows.find((one) => state.passing[one]) ?? rows[0];
+  const line = `${roiText(set, row) || "no region"} · R² ${shown(set.scores.r2[row])} · ceiling ${shown(set.scores.noise_ceiling[row])}`;
+  const more = rows.length > 1 ? ` · ${rows.length - 1} more on this vertex` : "";
+  tip.replaceChildren(make("strong", { text: captionOf(set, row) ?? "no caption" }), make("span", { text: line }),
+    make("span", { class: "quiet", text: `voxel ${set.voxel[row]}${more}` }));
+  const [width, height] = stage.size;
+  tip.style.left = `${Math.max(4, Math.min(x + 16, width - tip.offsetWidth - 4))}px`;
+  tip.style.top = `${y + 18 + tip.offsetHeight > height ? Math.max(4, y - tip.offsetHeight - 12) : y + 18}px`;
+}
+
+// -------------------------------------------------------------------------------------------------- controls
+
+function buttons(element, entries, press) {
+  element.replaceChildren(...entries.map(([key, label]) => make("button", { type: "button", text: label, "data-key": key, "aria-pressed": "false", on: { click: () => press(key) } })));
+}
+
+function mark(element, key) {
+  for (const button of element.children) button.setAttribute("aria-pressed", button.dataset.key === key ? "true" : "false");
+}
+
+function markSide(name) {
+  if (name) mark($("sides"), name);
+}
+
+/** The side from which most voxels face the viewer. */
+function bestSide(set, hemispheres) {
+  const view = Object.keys(hemispheres[0].views)[0];
+  const facing = Object.keys(SIDES).map((name) => {
+    let count = 0;
+    set.rowsAt.forEach((byVertex, h) => {
+      const m = matrix(fromRows(SIDES[name].rows), h > 0);
+      const { normals } = hemispheres[h].views[view];
+      for (const v of byVertex.keys()) count += turned(m, normals[3 * v], normals[3 * v + 1], normals[3 * v + 2])[2] > 0.4;
+    });
+    return [count, name];
+  });
+  return facing.reduce((a, b) => (b[0] > a[0] ? b : a))[1];
+}
+
+function openNumber(number) {
+  const set = openSet(DATA.sets[number]);
+  const same = state.set && state.set.geometry === set.geometry;
+  Object.assign(state, { set, row: -1 });
+  $("subtitle").textContent = `Subject ${set.subject} · backbone ${set.backbone} · ${set.voxel.length.toLocaleString("en")} voxels, each with a caption of its own`;
+  const maps = [{ key: "roi", label: "Region" }, ...set.maps];
+  if (!maps.some((one) => one.key === state.map)) state.map = "roi";
+  $("map").replaceChildren(...maps.map(({ key, label }) => make("option", { value: key, text: label, selected: key === state.map })));
+  drawOverview($("overview"), set);
+  drawSections($("sections"), set);
+  table.load(set);
+  const surface = set.geometry != null && stage;
+  document.querySelector(".cortex .bar").classList.toggle("off", !surface);
+  $("stage").classList.toggle("empty", !surface);
+  for (const part of ["canvas", "overlay"]) $(part).classList.toggle("off", !surface);
+  if (surface && !same) {
+    surfaces[set.geometry] ??= unpackSurface(DATA.geometries[set.geometry]);
+    stage.load(surfaces[set.geometry]);
+    const labels = Object.keys(surfaces[set.geometry][0].views).map((view) => [view, view[0].toUpperCase() + view.slice(1)]);
+    buttons($("shapes"), labels, (view) => { stage.shape(view); mark($("shapes"), view); $("sides").classList.toggle("off", view === "flat"); note(); });
+    mark($("shapes"), stage.to);
+    const side = bestSide(set, surfaces[set.geometry]);
+    stage.turn = fromRows(SIDES[side].rows);
+    stage.side(side);
+    mark($("sides"), side);
+  }
+  const lost = set.place.filter((place) => !place).length;
+  const shared = set.rowsAt.reduce((sum, byVertex) => sum + [...byVertex.values()].filter((rows) => rows.length > 1).length, 0);
+  $("rule").textContent = [
+    "A voxel in several regions has the colour of the first one listed.",
+    shared ? `${several(shared, "vertex carries", "vertices carry")} several voxels: the best R² gives colour and caption, the panel lists them all.` : "",
+    lost ? `${several(lost, "voxel has", "voxels have")} no vertex on this surface, and ${lost === 1 ? "is" : "are"} in the table only.` : "",
+    set.geometry == null ? "" : "A anterior, S superior.",
+  ].join(" ").trim();
+  legend();
+  refilter();
+  choose(-1);
+}
+
+function theme(name) {
+  document.documentElement.dataset.theme = name;
+  $("theme").textContent = name === "dark" ? "☀ Light" : "☾ Dark";
+  if (stage) { stage.theme = name; stage.draw(); }
+}
+
+function start() {
+  try {
+    stage = new Stage({ hover, choose: (place) => {
+      const rows = place && state.set.rowsAt[place[0]].get(place[1]);
+      choose(rows ? (rows.find((row) => state.passing[row]) ?? rows[0]) : -1);
+    } });
+  } catch (error) {
+    $("stage-note").textContent = `The cortex cannot be drawn: ${error.message}. The table below works without it.`;
+    $("stage-note").hidden = false;
+  }
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  theme(dark.matches ? "dark" : "light");
+  dark.addEventListener("change", () => theme(dark.matches ? "dark" : "light"));
+  $("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+  const subjects = DATA.sets.map((set, i) => make("option", { value: i, text: `${set.subject}, ${set.backbone}` }));
+  $("set").replaceChildren(...subjects);
+  $("set-label").hidden = DATA.sets.length < 2;
+  $("set").addEventListener("change", (event) => openNumber(Number(event.target.value)));
+  $("map").addEventListener("change", (event) => { state.map = event.target.value; legend(); repaint(); });
+  buttons($("sides"), Object.entries(SIDES).map(([key, { label }]) => [key, label]), (side) => { stage.side(side); mark($("sides"), side); });
+  $("zoom-in").addEventListener("click", () => stage.enlarge(1.3));
+  $("zoom-out").addEventListener("click", () => stage.enlarge(1 / 1.3));
+  let typing = 0;
+  $("search").addEventListener("input", (event) => {
+    clearTimeout(typing);
+    typing = setTimeout(() => { state.words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean); refilter(); }, 120);
+  });
+  $("ceiling").addEventListener("input", (event) => {
+    state.ceiling = Number(event.target.value);
+    $("ceiling-value").textContent = state.ceiling;
+    refilter();
+  });
+  $("clear").addEventListener("click", () => {
+    $("search").value = "";
+    $("ceiling").value = $("ceiling-value").textContent = 0;
+    Object.assign(state, { words: [], ceiling: 0 });
+    state.hidden.clear();
+    legend();
+    refilter();
+  });
+  $("download").addEventListener("click", () => {
+    const link = make("a", { href: URL.createObjectURL(new Blob([table.csv()], { type: "text/csv" })), download: `${state.set.subject}-captions.csv` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+  openNumber(0);
+  document.documentElement.dataset.ready = Math.round(performance.now());
+}
+
+start();

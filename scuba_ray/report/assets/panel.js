@@ -1,0 +1,135 @@
+// Everything about one voxel: captions, scores, what its projection averaged, nearest bank images.
+
+const PANEL_SCORES = [
+  ["r2", "R²", "share of held-out variance predicted"],
+  ["noise_ceiling", "Noise ceiling", "share of variance that is signal"],
+  ["r2_normalised", "R² / ceiling", "share of the explainable variance"],
+  ["r", "r", "held-out correlation"],
+  ["p", "p", "permutation test"],
+  ["q", "q", "FDR-corrected"],
+  ["split_half", "Split-half", "cosine of weights fitted on two halves"],
+  ["alpha", "α", "ridge penalty"],
+  ["bad_trials", "Bad trials", "NaN or infinite, left out"],
+];
+
+const sheetLinks = [];
+
+/** The picture of an image number: a thumbnail, or its name where the page holds none. */
+function thumbnail(image) {
+  const { thumbnails } = DATA;
+  const place = thumbnails.place?.[image];
+  if (place == null) return null;
+  const each = thumbnails.columns ** 2;
+  const sheet = Math.floor(place / each);
+  const at = place % each;
+  sheetLinks[sheet] ??= URL.createObjectURL(new Blob([bytes(thumbnails.sheets[sheet].split(",")[1])], { type: "image/webp" }));
+  const position = `-${(at % thumbnails.columns) * thumbnails.side}px -${Math.floor(at / thumbnails.columns) * thumbnails.side}px`;
+  return make("span", {
+    class: "thumbnail", role: "img", "aria-label": DATA.images[image],
+    style: `width:${thumbnails.side}px;height:${thumbnails.side}px;background-image:url(${sheetLinks[sheet]});background-position:${position}`,
+  });
+}
+
+function drawPanel(element, set, row, choose, close) {
+  if (row < 0) {
+    element.replaceChildren(
+      make("h2", { text: "A voxel" }),
+      make("p", { class: "quiet", text: "Point at the cortex to read captions. Click a patch, or a row of the table, to see everything about that voxel here." }),
+      make("ul", { class: "quiet hints", children: [
+        make("li", { text: "Drag turns both hemispheres, one as the mirror image of the other; Shift and drag moves them." }),
+        make("li", { text: "Click the cortex, then the wheel zooms; double-click shows the whole again." }),
+        make("li", { text: "Keys: arrows turn, + and − zoom, 0 resets. In the table, up and down go from voxel to voxel." }),
+      ] }),
+    );
+    return;
+  }
+  const closer = make("button", { type: "button", class: "close", text: "×", "aria-label": "Close this voxel", on: { click: close } });
+  const region = DATA.regions[set.rois[row][0]];
+  const swatch = make("span", { class: "swatch", style: `background:${region ? region.colour : NO_REGION}` });
+  element.replaceChildren(
+    make("div", { class: "panel-head", children: [make("h2", { text: `Voxel ${set.voxel[row]}` }), closer] }),
+    make("p", { class: "where", children: [swatch, `${roiText(set, row) || "no region"} · ${placeText(set, row)}`] }),
+    make("blockquote", { class: "caption", text: captionOf(set, row) ?? "No caption: see its status below." }),
+    ...planted(set, row),
+    ...sharing(set, row, choose),
+    make("h3", { text: "Scores" }),
+    scores(set, row),
+    ...captions(set, row),
+    ...nearest(set, row),
+  );
+  element.scrollTop = 0;
+}
+
+function placeText(set, row) {
+  if (set.place[row]) return `${{ lh: "left", rh: "right" }[set.hemi[row]] ?? set.hemi[row]} hemisphere, vertex ${set.vertex[row]}`;
+  if (set.ijk?.[row]) return `volume voxel ${set.ijk[row].join(", ")}; not on the surface`;
+  return "not on the surface";
+}
+
+function planted(set, row) {
+  const kind = set.planted?.kind[row];
+  if (!kind) return [];
+  const hit = set.planted.hit[row];
+  const verdict = hit == null ? "" : hit ? " · the caption names it ✓" : " · the caption does not name it ✗";
+  return [make("p", { class: "truth", children: [make("strong", { text: "Planted: " }), `${set.planted.concept[row] ?? "nothing"} (${kind})${verdict}`] })];
+}
+
+/** Other voxels on the same vertex. */
+function sharing(set, row, choose) {
+  if (!set.place[row]) return [];
+  const [h, vertex] = set.place[row];
+  const others = set.rowsAt[h].get(vertex).filter((other) => other !== row);
+  if (!others.length) return [];
+  const items = others.map((other) => make("li", { children: [
+    make("button", { type: "button", class: "link", text: `Voxel ${set.voxel[other]}`, on: { click: () => choose(other) } }),
+    ` R² ${shown(set.scores.r2[other])}: ${captionOf(set, other) ?? "–"}`,
+  ] }));
+  return [make("h3", { text: "Also on this vertex" }), make("ul", { class: "plain", children: items })];
+}
+
+function scores(set, row) {
+  const entries = PANEL_SCORES.filter(([key]) => set.scores[key][row] != null).map(([key, name, unit]) => [name, shown(set.scores[key][row]), unit]);
+  entries.push(["Bank agreement", shown(set.bank_agreement[row]), "cosine between partitions"]);
+  entries.push(["Status", set.status[row] ?? "–", ""]);
+  const cells = entries.map(([name, value, unit]) => make("div", { children: [
+    make("dt", { text: name, title: unit }), make("dd", { text: value }),
+  ] }));
+  return make("dl", { class: "scores", children: cells });
+}
+
+const partName = (partition) => (partition < 0 ? "whole bank" : `partition ${partition + 1}`);
+
+/** Captions by method and partition, each with the number of images its projection averaged. */
+function captions(set, row) {
+  const blocks = [];
+  for (const method of new Set(set.captions.map((one) => one.method))) {
+    const lines = set.captions.filter((one) => one.method === method).map(({ partition, text }) => {
+      const averaged = set.projections.find((one) => one.partition === partition)?.n_eff[row];
+      return make("tr", { children: [
+        make("th", { scope: "row", text: partName(partition) }),
+        make("td", { text: text[row] >= 0 ? DATA.texts[text[row]] : "–" }),
+        make("td", { class: "number", text: shown(averaged, 1) }),
+      ] });
+    });
+    const head = make("tr", { children: [make("th", { scope: "col", text: "From" }), make("th", { scope: "col", text: "Caption" }),
+      make("th", { scope: "col", class: "number", text: "n_eff", title: "Effective number of bank images averaged" })] });
+    blocks.push(make("h3", { text: `Captions, ${method}` }),
+      make("table", { class: "captions", children: [make("thead", { children: [head] }), make("tbody", { children: lines })] }));
+  }
+  return blocks;
+}
+
+function nearest(set, row) {
+  const figures = [];
+  for (let i = DATA.nearest * row; i < DATA.nearest * (row + 1); i++) {
+    const image = set.nearest[i];
+    if (image < 0) continue;
+    const name = DATA.images[image];
+    const picture = thumbnail(image) ?? make("span", { class: "thumbnail none", text: "no picture" });
+    const label = make("figcaption", { children: [make("span", { class: "name", text: name, title: name }), make("span", { text: `cos ${shown(set.nearest_cos[i], 2)}` })] });
+    figures.push(make("figure", { children: [picture, label] }));
+  }
+  if (!figures.length) return [];
+  return [make("h3", { text: "Nearest images of the bank" }), make("div", { class: "nearest", children: figures }),
+    ...(DATA.thumbnails.none ? [make("p", { class: "quiet small", text: `No pictures: ${DATA.thumbnails.none}.` })] : [])];
+}

@@ -1,0 +1,128 @@
+"""The page a scientist keeps open: the cortex with a caption on every voxel, a table of all, and where the numbers came from.
+
+`write_report` gathers a finished run's tables, packs them (`payload`, `surface`, `thumbnails`, `summary`) and writes one
+self-contained file, RUN/report/index.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scuba_ray import __version__
+from scuba_ray.datasets import make_dataset, make_images
+from scuba_ray.errors import DataError, ScubaError
+from scuba_ray.report import page, palette, payload, summary, surface, thumbnails
+from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, voxel_rows
+from scuba_ray.tables.store import RunFolder
+
+if TYPE_CHECKING:
+    from scuba_ray.config import RunConfig
+    from scuba_ray.protocols import ImageSource
+
+RECOVERY = "analyses/recovery"
+THUMBNAIL_BYTES = 6_000_000
+"""Room for pictures of bank images on the page (bytes of base64): about 5,000 of them."""
+
+
+def write_report(run: RunFolder, config: RunConfig, *, thumbnail_bytes: int = THUMBNAIL_BYTES) -> str:
+    """Write RUN/report/index.html and return its location.
+
+    A subject whose data set cannot be opened any more, or that has no surface, has its voxels in the table only, and the page
+    says why. Peak memory is a few times the captions and the page (about 60 MB for 40,000 voxels).
+
+    Raises
+    ------
+    DataError
+        If the run has no finished voxels, projections or captions.
+    """
+    data = gather(run, config, thumbnail_bytes)
+    return run.write_file("report/index.html", page.build(data["title"], data).encode("utf-8"))
+
+
+def gather(run: RunFolder, config: RunConfig, thumbnail_bytes: int = THUMBNAIL_BYTES) -> dict[str, Any]:
+    """Everything the page shows, as one JSON-able mapping."""
+    voxels = voxel_rows(run)
+    captions = run.read("captions", columns=list(CAPTION_COLUMNS))
+    projections = run.read("projections", columns=list(PROJECTION_COLUMNS))
+    colours = palette.region_colours(name for names in voxels["rois"].to_pylist() for name in names or ())
+    texts, images = payload.Texts(), payload.Texts()
+    regions = {name: number for number, name in enumerate(colours)}
+    sets = payload.voxel_sets(voxels, captions, projections, regions=regions, texts=texts, images=images)
+    truth = run.read(RECOVERY) if run.keys(RECOVERY) else None
+    geometries = _geometries(config)
+    for one in sets:
+        one["geometry"], one["no_surface"] = geometries["subjects"].get(one["subject"], (None, "it is not in the configuration"))
+        one["overview"] = summary.overview(one, len({caption for caption in one["caption"] if caption >= 0}))
+        one["maps"] = summary.maps(one)
+        one["planted"] = summary.planted(truth, one, _method(one)) if truth is not None else None
+    return {
+        "version": __version__,
+        "title": config.report.title or config.name,
+        "texts": texts.all,
+        "images": images.all,
+        "regions": [{"name": name, "colour": colour} for name, colour in colours.items()],
+        "geometries": geometries["packed"],
+        "sets": sets,
+        "nearest": payload.NEAREST,
+        "thumbnails": _thumbnails(run, config, sets, images.all, thumbnail_bytes),
+        "recovery": {"ceiling": summary.CEILING, "rows": summary.recovery(truth)} if truth is not None else None,
+        "quarantined": run.quarantine().num_rows,
+        "run": run.read_run_json(),
+    }
+
+
+def _method(one: dict[str, Any]) -> str:
+    """The method whose captions the page leads with."""
+    method: str = one["captions"][0]["method"] if one["captions"] else ""
+    return method
+
+
+def _geometries(config: RunConfig) -> dict[str, Any]:
+    """The surfaces, each once, and for each subject the number of its surface or the reason why there is none."""
+    packed: list[dict[str, Any]] = []
+    subjects: dict[str, tuple[int | None, str | None]] = {}
+    for subject in config.subjects:
+        try:
+            geometry = make_dataset(subject).geometry()
+        except ScubaError as error:
+            subjects[subject.name] = (None, f"its data set cannot be opened: {error}")
+            continue
+        if geometry is None:
+            subjects[subject.name] = (None, "its data set has no surface")
+            continue
+        surfaces = surface.pack(geometry)
+        if surfaces not in packed:
+            packed.append(surfaces)
+        subjects[subject.name] = (packed.index(surfaces), None)
+    return {"packed": packed, "subjects": subjects}
+
+
+def _thumbnails(
+    run: RunFolder, config: RunConfig, sets: Sequence[dict[str, Any]], images: Sequence[str], budget: int
+) -> dict[str, Any]:
+    """Pictures of the nearest images where the bank was built from pictures that are still there, else why there are none."""
+    try:
+        bank, source = _bank(run, config)
+        named = bank.filter(pc.is_in(bank["image_id"], pa.array(images, pa.string())))
+    except ScubaError as error:
+        return {"none": str(error)}
+    uris = dict(zip(named["image_id"].to_pylist(), named["uri"].to_pylist(), strict=True))
+    known = {number: uris[name] for number, name in enumerate(images) if name in uris}
+    order = thumbnails.by_use([one["nearest"] for one in sets], payload.NEAREST)
+    return thumbnails.sheets(order, known, source, budget)
+
+
+def _bank(run: RunFolder, config: RunConfig) -> tuple[pa.Table, ImageSource]:
+    """Ids and uris of the bank's images and where the pictures are: the run's own, or those that `scuba bank build` noted."""
+    folder, name, images = run, config.bank.source, config.bank.images
+    if config.bank.path is not None:
+        folder = RunFolder(config.bank.path)
+        built_from = folder.read_run_json().get("bank", {})
+        name, images = built_from.get("source"), built_from.get("images")
+    if not name or not images:
+        raise DataError("the bank does not say which pictures it was built from")
+    return folder.read("bank", columns=["image_id", "uri"]), make_images(name, images)

@@ -1,0 +1,26 @@
+"""One HTML file out of the template, the style, the scripts and the data. Nothing in it points outside itself."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+SCRIPTS = ("data", "colour", "turning", "surface", "pick", "overlay", "stage", "table", "panel", "sections", "app")
+"""Parts of the page's script, in the order they are joined; together they are one function, so nothing is global."""
+
+
+def build(title: str, data: Mapping[str, Any]) -> str:
+    """Return the page. `data` is embedded as JSON, with `<` escaped so that no text in it can end the element it sits in."""
+    assets = files("scuba_ray.report") / "assets"
+    template = Template((assets / "page.html").read_text(encoding="utf-8"))
+    scripts = "\n".join((assets / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    return template.substitute(
+        title=html.escape(title),
+        style=(assets / "style.css").read_text(encoding="utf-8"),
+        script=f'"use strict";\n(() => {{\n{scripts}\n}})();',
+        data=json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+    )

@@ -1,0 +1,40 @@
+"""A real Chromium for the tests: Debian's `chromium` and `chromium-driver`, driven by selenium, offline, with an empty profile."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+)  # fmt: skip
+
+
+@contextmanager
+def chromium(profile: Path, *, size: tuple[int, int] = (1440, 1100), dark: bool = False) -> Iterator[webdriver.Chrome]:
+    """Start the browser with an empty profile folder; the page's console is recorded."""
+    options = Options()
+    options.binary_location = _found("chromium")
+    for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(_found("chromedriver")))
+    try:
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+        yield driver
+    finally:
+        driver.quit()
+
+
+def _found(program: str) -> str:
+    path = shutil.which(program)
+    assert path, f"{program} is not installed: apt-get install chromium chromium-driver"
+    return path
