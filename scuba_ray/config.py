@@ -193,7 +193,7 @@ class RunConfig(Part):
     # seed of folds, permutations and split halves
     seed: int = Field(0, ge=0)
     # where models compute: cpu, cuda, cuda:1, ...
-    device: str = Field("cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, cuda, cuda:N or mps")
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
     engine: EngineConfig = EngineConfig()
     subjects: tuple[SubjectConfig, ...] = Field(min_length=1)
     backbones: tuple[Annotated[BackboneConfig, BeforeValidator(_backbone)], ...] = Field(min_length=1)
@@ -218,17 +218,6 @@ class RunConfig(Part):
         return self
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """Safe YAML in which a key given twice in one group is an error; PyYAML itself silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for index, (key, _) in enumerate(node.value):
-            if key.value in keys[:index]:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """Read a YAML file and apply `a.b=c` overrides (values are YAML; `subjects.0.path=...` reaches into lists).
 
@@ -239,16 +228,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     ConfigError
         If the file is missing or not YAML, or any setting is unknown, of the wrong type or out of range.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
-    try:
-        settings = yaml.load(text, Loader=_EachKeyOnce)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {yaml_in_words(error)}") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path} must hold settings (`key: value` lines), got {type(settings).__name__}")
+    settings = read_settings(path)
     for override in overrides:
         apply_override(settings, override)
     return make_config(settings)
@@ -262,29 +242,9 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(in_words(error, RunConfig)) from error
 
 
-def apply_override(settings: dict[str, Any], override: str) -> None:
-    """Set one `a.b=c` in nested settings, in place."""
-    path, separator, text = override.partition("=")
-    if not separator or not path:
-        raise ConfigError(f"--set wants a.b=value, got {override!r}")
+def backbone_config(model: str) -> BackboneConfig:
+    """A backbone given by its model alone (`open_clip:ViT-B-32-quickgelu/openai`), named after it."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {path}: {text!r} is not a YAML value: {yaml_in_words(error)}") from error
-    *parents, last = path.split(".")
-    here: Any = settings
-    for depth, word in enumerate(parents):
-        here = here.setdefault(word, {}) if isinstance(here, dict) else _item(here, word, ".".join(parents[: depth + 1]))
-    if isinstance(here, dict):
-        here[last] = value
-    else:
-        _item(here, last, path)
-        here[int(last)] = value
-
-
-def _item(sequence: Any, word: str, path: str) -> Any:
-    if not isinstance(sequence, list):
-        raise ConfigError(f"--set {path}: there is nothing to set inside {sequence!r}")
-    if not word.isdigit() or int(word) >= len(sequence):
-        raise ConfigError(f"--set {path}: got {word!r}, the list has items 0 to {len(sequence) - 1}")
-    return sequence[int(word)]
+        return BackboneConfig.model_validate(_backbone(model))
+    except ValidationError as error:
+        raise ConfigError(f"backbone: {in_words(error, BackboneConfig)}") from error

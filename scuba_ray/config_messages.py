@@ -1,6 +1,6 @@
 """What is wrong with a configuration, in the words of the file: the path of the setting, what it must be, what was got.
 
-Pydantic and PyYAML say where a problem lies; this turns it into `project.beta must be > 0, got 0.0; the paper uses 150`. The
+Pydantic says where a problem lies; this turns it into `project.beta must be > 0, got 0.0; the paper uses 150`. The
 words after the semicolon are the field's description; where text must follow a pattern, the description says which.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 _WORDS = {
@@ -35,13 +34,6 @@ def in_words(error: ValidationError, root: type[BaseModel]) -> str:
     # a list whose items failed is reported as empty, too: only the items' problems are news
     news = [p for p in problems if not any(len(place) > len(p["loc"]) and place[: len(p["loc"])] == p["loc"] for place in places)]
     return "\n".join(_line(problem, root) for problem in news)
-
-
-def yaml_in_words(error: yaml.YAMLError) -> str:
-    """The heart of a YAML error, and where it lies."""
-    mark = getattr(error, "problem_mark", None)
-    where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-    return f"{getattr(error, 'problem', None) or str(error)}{where}"
 
 
 def _line(problem: Mapping[str, Any], root: type[BaseModel]) -> str:

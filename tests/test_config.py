@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from scuba_ray.config import RunConfig, apply_override, load_config, make_config
+from scuba_ray.config import RunConfig, backbone_config, load_config, make_config
 from scuba_ray.errors import ConfigError
+from scuba_ray.settings import apply_override
 
 
 def settings(**changes: Any) -> dict[str, Any]:
@@ -48,7 +49,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"subjects": [{"name": "subj 1", "path": "d"}]},
         "subjects.0.name must be letters, digits, '_', '.' and '-' only, got 'subj 1'",
     ),
-    "not a device": ({"device": "gpu"}, "device must be cpu, cuda, cuda:N or mps, got 'gpu'"),
+    "not a device": ({"device": "gpu"}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
     "not registered": (
         {"analyses": ["recovry"]},
         "analyses.0 must be one of recovery, or a path 'module:Class', got 'recovry'",
@@ -133,6 +134,12 @@ def test_overrides_reach_into_groups_and_lists(tmp_path: Path) -> None:
     assert config.analyses == ("recovery",)
 
 
+def test_an_override_fills_a_group_left_empty(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(settings()) + "project:\n")
+    assert load_config(file, ["project.beta=25"]).project.beta == 25.0
+
+
 BAD_FILES = {
     "not YAML": ("name: [1", "is not valid YAML: expected ',' or ']', but got '<stream end>' (line 1, column 9)"),
     "no settings": ("- a\n- b\n", "must hold settings (`key: value` lines), got list"),
@@ -171,6 +178,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_backbone_written_as_its_model_is_named_after_it(model: str, name: str) -> None:
     config = make_config(settings(backbones=[model]))
     assert (config.backbones[0].name, config.backbones[0].model) == (name, model)
+    assert backbone_config(model) == config.backbones[0]
 
 
 def test_a_config_survives_being_written_and_read() -> None:

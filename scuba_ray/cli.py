@@ -1,0 +1,220 @@
+"""The command line: names, options and exit codes; what a command does is imported when it runs.
+
+Exit codes: 0 done; 1 a run that failed, its message saying which step, what was kept and how to resume; 2 a usage or
+configuration error; 130 stopped by Ctrl-C. Text for people goes to stderr, results to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from scuba_ray import __version__
+from scuba_ray.errors import ConfigError, ScubaError
+
+if TYPE_CHECKING:
+    from scuba_ray.config import RunConfig
+    from scuba_ray.tables.store import RunFolder
+
+
+class _Commands(TyperGroup):
+    """Turns what a command raises into a paragraph and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from scuba_ray.terminal import say
+
+        try:
+            return super().invoke(ctx)
+        except ScubaError as error:
+            say(str(error), label="error: ", style="bold red")
+            raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+        except KeyboardInterrupt as stop:
+            say("stopped; what was finished is kept: run again to resume")
+            raise typer.Exit(130) from stop
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"scuba {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="scuba",
+    cls=_Commands,
+    help="A natural-language caption for every voxel of the visual cortex.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+phantom = typer.Typer(help="A simulated subject whose truth is known.", no_args_is_help=True)
+bank = typer.Typer(help="Banks of natural images that voxels are projected on.", no_args_is_help=True)
+captioner = typer.Typer(help="Captioners for any backbone.", no_args_is_help=True)
+app.add_typer(phantom, name="phantom")
+app.add_typer(bank, name="bank")
+app.add_typer(captioner, name="captioner")
+
+EngineName = Annotated[Literal["ray", "local"], typer.Option("--engine", help="Ray actor pools, or this process alone.")]
+Address = Annotated[str | None, typer.Option(help="A running Ray cluster to join (auto: the one on this machine).")]
+Device = Annotated[str, typer.Option(help="Where models compute: cpu, cuda or cuda:N.")]
+Seed = Annotated[int, typer.Option(min=0, help="Another seed is another subject, or another course of training.")]
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Accept options of `scuba` itself."""
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Folder of the run.")] = "runs/demo",
+    engine: EngineName = "ray",
+    seed: Seed = 0,
+    voxels: Annotated[int | None, typer.Option(min=1, help="Voxels of the simulated subject.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Pictures the subject sees.")] = None,
+    bank: Annotated[int | None, typer.Option(min=1, help="Pictures in the bank.")] = None,
+) -> None:
+    """Simulate a subject, caption every voxel, and compare with what was planted."""
+    from scuba_ray.demo import closing_words, run_demo
+    from scuba_ray.terminal import Listener
+
+    sizes = {"voxels": voxels, "images": images, "bank": bank}
+    with Listener() as listen:
+        folder = run_demo(out, engine=engine, seed=seed, sizes=sizes, listen=listen)
+    print(closing_words(folder))
+
+
+@app.command()
+def run(
+    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="Settings of the run.")],
+    out: Annotated[str | None, typer.Option(help="Folder of the run, instead of the configuration's.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Change a setting; may be repeated.")
+    ] = None,
+    engine: Annotated[Literal["ray", "local"] | None, typer.Option(help="Instead of the configuration's.")] = None,
+    address: Address = None,
+) -> None:
+    """Run every step of a configuration; a run that was interrupted goes on where it stopped."""
+    from scuba_ray.config import load_config
+    from scuba_ray.terminal import Listener, say
+
+    options = {"out": out, "engine.name": engine, "engine.address": address}
+    given = [f"{path}={json.dumps(value)}" for path, value in options.items() if value is not None]
+    loaded = load_config(config, [*(settings or []), *given])
+    from scuba_ray.pipeline import run as run_steps  # takes seconds: a wrong setting is told before
+
+    with Listener() as listen:
+        folder = run_steps(loaded, listen=listen)
+    say("every step is complete")
+    print(f"{folder.location}/report/index.html")
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="Folder of a run.")],
+    voxel: Annotated[int | None, typer.Option(help="Everything about one voxel.")] = None,
+    roi: Annotated[str | None, typer.Option(help="Voxels of this region only.")] = None,
+    query: Annotated[str | None, typer.Option(help="Rank voxels by how much they answer to a text.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None,
+    form: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="How to print them.")] = "table",
+) -> None:
+    """Print voxels with region, noise ceiling, R2 and caption, the best predicted first."""
+    from scuba_ray.report import show as tables
+    from scuba_ray.report.render import render
+
+    if sum(choice is not None for choice in (voxel, roi, query)) > 1:
+        raise typer.BadParameter("give one of --voxel, --roi and --query")
+    folder, config = _finished(run)
+    if voxel is not None:
+        table = tables.voxel_details(folder, voxel)
+    elif query is not None:
+        table = tables.query(folder, config, query, limit=limit)
+    else:
+        table = tables.voxel_table(folder, roi=roi, limit=limit)
+    print(render(table, form), end="")
+
+
+@app.command()
+def report(run: Annotated[str, typer.Argument(help="Folder of a run.")]) -> None:
+    """Write the cortex explorer of a run again: one self-contained HTML file."""
+    from scuba_ray.report.explorer import write_report
+
+    print(write_report(*_finished(run)))
+
+
+@app.command()
+def doctor(address: Address = None) -> None:
+    """Check this machine: packages, devices, memory, the packaged models; say what to do about each problem."""
+    from scuba_ray.doctor import examine, prevents_running, show_findings
+
+    findings = examine(address)
+    show_findings(findings)
+    if prevents_running(findings):
+        raise typer.Exit(1)
+
+
+@phantom.command("make")
+def phantom_make(
+    out: Annotated[str, typer.Option(help="Folder to write to.")],
+    seed: Seed = 0,
+    voxels: Annotated[int | None, typer.Option(min=1, help="Voxels of the simulated subject.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Pictures the subject sees.")] = None,
+    bank: Annotated[int | None, typer.Option(min=1, help="Pictures in the bank.")] = None,
+) -> None:
+    """Write a simulated subject as files: pictures, responses, a bank and truth.parquet."""
+    from scuba_ray.demo import phantom_sizes
+    from scuba_ray.phantom.make import make_phantom
+
+    make_phantom(out, seed=seed, **phantom_sizes(voxels=voxels, images=images, bank=bank))
+    print(out)
+
+
+@bank.command("build")
+def bank_build(
+    images: Annotated[str, typer.Option(help="Folder (or location) of the pictures.")],
+    backbone: Annotated[str, typer.Option(help="open_clip:MODEL/PRETRAINED, local-dir:PATH, phantom:NAME or module:Class.")],
+    out: Annotated[str, typer.Option(help="Folder of the bank.")],
+    source: Annotated[str, typer.Option(help="What the pictures are kept in.")] = "folder",
+    engine: EngineName = "ray",
+    address: Address = None,
+    device: Device = "cpu",
+) -> None:
+    """Embed pictures with a backbone, once for any number of runs; goes on where it stopped."""
+    from scuba_ray.config import EngineConfig, backbone_config
+    from scuba_ray.pipeline import build_bank
+    from scuba_ray.terminal import Listener, say
+
+    with Listener() as listen:
+        built = build_bank(
+            images=images,
+            source=source,
+            backbone=backbone_config(backbone),
+            out=out,
+            engine=EngineConfig(name=engine, address=address),
+            device=device,
+            listen=listen,
+        )
+    say(f"{built.rows:,} pictures embedded with {built.key}")
+    print(built.location)
+
+
+def _finished(location: str) -> tuple[RunFolder, RunConfig]:
+    """Open the folder of a run with the configuration it was made with."""
+    from scuba_ray.config import make_config
+    from scuba_ray.tables.store import RunFolder
+
+    folder = RunFolder(location)
+    record = folder.read_run_json()
+    if "config" not in record:
+        raise ConfigError(f"{location} holds no run; make one with `scuba run CONFIG.yaml --out {location}` or `scuba demo`")
+    return folder, make_config(record["config"])
+
+
+def main() -> None:
+    """Run the command line (the console script `scuba`)."""
+    app()
