@@ -227,6 +227,13 @@ def render(scenes: Scenes, drawings: Drawings, device: str = "cpu") -> torch.Ten
     return picture.round().clamp(0, 255).to(torch.uint8)
 
 
+def caption_order(scenes: Scenes) -> torch.Tensor:
+    """Drawings of each scene from large to small, (B, 3); empty slots (-1) last."""
+    size_BO = torch.where(scenes.drawing_BO >= 0, scenes.size_BO, -1.0)
+    return scenes.drawing_BO.gather(1, size_BO.argsort(dim=1, descending=True, stable=True))
+
+
 def name_captions(scenes: Scenes, drawings: Drawings) -> list[str]:
-    """The caption a scene's content dictates: the names of its drawings, joined by `and`."""
-    return [" and ".join(drawings.names[index] for index in row if index >= 0) for row in scenes.drawing_BO.tolist()]
+    """The caption a scene's content dictates: the names of its drawings, largest first, joined by `and`."""
+    rows = caption_order(scenes).tolist()
+    return [" and ".join(drawings.names[index] for index in row if index >= 0) for row in rows]
