@@ -84,7 +84,7 @@ class ArraysDataset:
 
     def responses(self, start: int, stop: int) -> np.ndarray:
         """Single-trial responses (T, stop - start) float32 of the voxels `[start, stop)`; T * (stop - start) * 4 bytes."""
-        return np.ascontiguousarray(self._responses[:, start:stop], dtype=np.float32)
+        return np.array(self._responses[:, start:stop], dtype=np.float32, order="C")
 
     def geometry(self) -> Geometry | None:
         """The surface the vertices belong to, where there is one."""

@@ -35,6 +35,9 @@ def test_a_data_set_gives_back_what_was_written(write_dataset: Write) -> None:
     assert dataset.voxels()["ncsnr"].null_count == 5
     whole = np.load(folder / "responses.npy")
     np.testing.assert_array_equal(dataset.responses(1, 4), whole[:, 1:4])
+    for start in (0, 1):
+        dataset.responses(start, 5)[:] = 0  # the caller's own copy, even where all columns are asked for
+    np.testing.assert_array_equal(dataset.responses(0, 5), whole)
     assert dataset.images().read("s03.png") == (folder / "images/s03.png").read_bytes()
     geometry = dataset.geometry()
     assert geometry is not None and geometry.space == "fsaverage5"
