@@ -7,6 +7,7 @@ configuration error; 130 stopped by Ctrl-C. Text for people goes to stderr, resu
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -60,6 +61,9 @@ app.add_typer(captioner, name="captioner")
 EngineName = Annotated[Literal["ray", "local"], typer.Option("--engine", help="Ray actor pools, or this process alone.")]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster to join (auto: the one on this machine).")]
 Device = Annotated[str, typer.Option(help="Where models compute: cpu, cuda or cuda:N.")]
+Voxels = Annotated[int, typer.Option(help="Voxels of the simulated subject.")]
+Images = Annotated[int, typer.Option(help="Pictures the subject sees.")]
+Bank = Annotated[int, typer.Option(help="Pictures in the bank.")]
 Seed = Annotated[int, typer.Option(min=0, help="Another seed is another subject, or another course of training.")]
 
 
@@ -75,17 +79,25 @@ def demo(
     out: Annotated[str, typer.Option(help="Folder of the run.")] = "runs/demo",
     engine: EngineName = "ray",
     seed: Seed = 0,
-    voxels: Annotated[int | None, typer.Option(min=1, help="Voxels of the simulated subject.")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="Pictures the subject sees.")] = None,
-    bank: Annotated[int | None, typer.Option(min=1, help="Pictures in the bank.")] = None,
+    voxels: Voxels = 2000,
+    images: Images = 3000,
+    bank: Bank = 20_000,
 ) -> None:
     """Simulate a subject, caption every voxel, and compare with what was planted."""
     from scuba_ray.demo import closing_words, run_demo
     from scuba_ray.terminal import Listener
 
-    sizes = {"voxels": voxels, "images": images, "bank": bank}
     with Listener() as listen:
-        folder = run_demo(out, engine=engine, seed=seed, sizes=sizes, listen=listen)
+        folder = run_demo(
+            out,
+            engine=engine,
+            seed=seed,
+            voxels=voxels,
+            images=images,
+            bank=bank,
+            listen=listen,
+            drawn=listen.counter("phantom", "pictures"),
+        )
     print(closing_words(folder))
 
 
@@ -162,16 +174,17 @@ def doctor(address: Address = None) -> None:
 def phantom_make(
     out: Annotated[str, typer.Option(help="Folder to write to.")],
     seed: Seed = 0,
-    voxels: Annotated[int | None, typer.Option(min=1, help="Voxels of the simulated subject.")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="Pictures the subject sees.")] = None,
-    bank: Annotated[int | None, typer.Option(min=1, help="Pictures in the bank.")] = None,
+    voxels: Voxels = 2000,
+    images: Images = 3000,
+    bank: Bank = 20_000,
 ) -> None:
     """Write a simulated subject as files: pictures, responses, a bank and truth.parquet."""
-    from scuba_ray.demo import phantom_sizes
     from scuba_ray.phantom.make import make_phantom
+    from scuba_ray.terminal import Listener
 
-    make_phantom(out, seed=seed, **phantom_sizes(voxels=voxels, images=images, bank=bank))
-    print(out)
+    with Listener() as listen:
+        progress = listen.counter("phantom", "pictures")
+        print(make_phantom(out, seed=seed, voxels=voxels, images=images, bank=bank, progress=progress))
 
 
 @bank.command("build")
@@ -201,6 +214,38 @@ def bank_build(
         )
     say(f"{built.rows:,} pictures embedded with {built.key}")
     print(built.location)
+
+
+@captioner.command("train")
+def captioner_train(
+    pairs: Annotated[Path, typer.Option(help="CSV, JSON lines or Parquet: caption, and image (a path) or embedding.")],
+    backbone: Annotated[str, typer.Option(help="open_clip:MODEL/PRETRAINED, local-dir:PATH, phantom:NAME or module:Class.")],
+    out: Annotated[Path, typer.Option(help="Directory of the captioner.")],
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 5000,
+    batch: Annotated[int, typer.Option(min=1, help="Pairs in each step.")] = 256,
+    language_model: Annotated[Path | None, typer.Option(help="A GPT-2 directory to fine-tune; none: a small one.")] = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Train a CLIPCap-style captioner for any backbone; goes on where it stopped."""
+    from scuba_ray.config import backbone_config
+    from scuba_ray.datasets.images import decode_image
+    from scuba_ray.models.captioner_pairs import PairSettings, train_on_pairs
+    from scuba_ray.models.clip import make_backbone
+    from scuba_ray.terminal import say
+
+    print(
+        train_on_pairs(
+            pairs,
+            make_backbone(backbone_config(backbone)),
+            out,
+            decode=decode_image,
+            language_model=language_model,
+            device=device,
+            settings=PairSettings(steps=steps, batch=batch, seed=seed),
+            report=say,
+        )
+    )
 
 
 def _finished(location: str) -> tuple[RunFolder, RunConfig]:

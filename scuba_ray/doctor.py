@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from scuba_ray.config import BackboneConfig, CaptionConfig, EngineConfig
 from scuba_ray.errors import ScubaError
@@ -20,8 +20,10 @@ from scuba_ray.registry import resolve
 
 State = Literal["ok", "note", "problem"]
 
-_MODULES = {"open_clip_torch": "open_clip", "Pillow": "PIL", "PyYAML": "yaml", "faiss-cpu": "faiss", "faiss-gpu": "faiss"}
+_MODULES = {"open-clip-torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml"}
 """Modules that are not called like the package they come in."""
+_DEMO = ("captioner", "clip")
+"""Packaged models that the demo runs on."""
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _GIB = 2**30
 _MEMORY, _DISK, _SHARED = 4 * _GIB, 2 * _GIB, _GIB // 2
@@ -67,7 +69,7 @@ def show_findings(findings: list[Finding]) -> None:
     for finding in findings:
         state = Text(finding.state, style=colours[finding.state])
         table.add_row(state, Text(finding.what), Text(finding.found), Text(finding.advice))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _python() -> Finding:
@@ -91,12 +93,11 @@ def _package(required: Requirement) -> Finding:
         return Finding(required.name, "problem", "not installed", install)
     if not required.specifier.contains(version, prereleases=True):
         return Finding(required.name, "problem", f"{version}, too old: {required.specifier} is needed", install)
-    began = time.perf_counter()
     try:
-        import_module(_MODULES.get(required.name, required.name))
+        import_module(_MODULES.get(canonicalize_name(required.name), required.name))
     except Exception as error:  # a package may fail in any way while it is imported; the finding is that it does
         return Finding(required.name, "problem", f"{version}, does not import: {error}", f"install it again: {install}")
-    return Finding(required.name, "ok", f"{version}, imported in {time.perf_counter() - began:.1f} s")
+    return Finding(required.name, "ok", version)
 
 
 def _faiss() -> Iterator[Finding]:
@@ -181,8 +182,9 @@ def _models() -> Iterator[Finding]:
 
     root = Path(__file__).parent / "phantom" / "weights"
     folders = sorted(path for path in root.glob("*") if path.is_dir())
-    if not folders:
-        yield Finding("phantom models", "problem", f"none in {root}", "install scuba_ray again; the demo needs them")
+    for name in _DEMO:
+        if not (root / name).is_dir():
+            yield Finding(f"model {name}", "problem", f"not in {root}", "install scuba_ray again; the demo needs it")
     for folder in folders:
         what, model = f"model {folder.name}", f"phantom:{folder.name}"
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20

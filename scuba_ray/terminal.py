@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,13 @@ class Listener:
         if self._bars is not None:
             self._bars.stop()
 
+    def counter(self, step: str, unit: str) -> Callable[[int, int], None]:
+        """Return a function that shows how much of something is done: `count(done, total)`."""
+        from scuba_ray.tables.steps import Progress
+
+        began, self._first[step, unit] = time.perf_counter(), 0
+        return lambda done, total: self(Progress(step, unit, done, total, done, total, 0, time.perf_counter() - began, 0))
+
     def __call__(self, progress: Progress) -> None:
         """Take note of where a step stands."""
         step = (progress.step, progress.key)
@@ -52,7 +61,7 @@ class Listener:
             speed = f"{rate:,.0f}/s" if rate else ""
             self._bars.update(self._tasks[step], completed=progress.rows_done, rate=speed, bad=bad)
         elif progress.chunks_done == progress.chunks_total:
-            facts = [f"{progress.rows_total:,} rows", f"{progress.seconds:.1f} s", f"{rate:,.0f} rows/s", bad]
+            facts = [f"{progress.rows_total:,} in {progress.seconds:.1f} s", f"{rate:,.0f}/s", bad]
             if progress.resumed:
                 facts.insert(1, f"{progress.resumed} of {progress.chunks_total} chunks were there")
             say(f"{progress.step} {progress.key}: {', '.join(fact for fact in facts if fact)}")

@@ -8,14 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from PIL import Image
+from transformers import GPT2Config
 
 from scuba_ray.config import RunConfig, make_config
-from tests.models.tiny import write_tiny
+from scuba_ray.models.caption_text import train_caption_tokenizer
+from scuba_ray.models.captioner_directory import CaptionerAbout, write_captioner
+from scuba_ray.models.clip import OpenClipBackbone
+from scuba_ray.models.clip_export import train_text_tokenizer, write_open_clip_directory
+from scuba_ray.models.prefix_model import PrefixModel
+from scuba_ray.tables.store import RunFolder
+from tests.models.tiny import TOWERS, WORDS
 
 STIMULI, TEST, REPEATS, SESSIONS, BANK = 60, 15, 2, 2, 90
+TABLES = ("embeddings", "bank", "fits", "voxels", "projections", "captions")
 OK, CONSTANT, BAD = 10, 10, 11
 """Voxels 0 to 9 answer to the pictures' colours; voxel 10 is constant; most trials of voxel 11 are missing."""
 
@@ -65,6 +75,31 @@ def write_subject(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def write_backbone(out: Path, seed: int = 0) -> Path:
+    """A vision transformer with random weights: it tells colours apart, which a random ResNet hardly does."""
+    tokenizer = train_text_tokenizer(WORDS, 300)
+    vision = {"image_size": 64, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
+    config = {**TOWERS, "vision_cfg": vision, "text_cfg": {**TOWERS["text_cfg"], "vocab_size": tokenizer.get_vocab_size()}}
+    torch.manual_seed(seed)
+    network = open_clip.CLIP(**config)
+    network.visual.conv1.weight.data.mul_(5)
+    return write_open_clip_directory(out, model_config=config, state_dict=network.state_dict(), tokenizer=tokenizer)
+
+
+def write_captioner_for(out: Path, backbone: Path, seed: int = 0) -> Path:
+    """A captioner with random weights for the backbone in a directory. Large weights: different embeddings, different words."""
+    network = OpenClipBackbone("tiny", f"local-dir:{backbone}")
+    tokenizer = train_caption_tokenizer(WORDS, 300)
+    torch.manual_seed(seed)
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
+    model = PrefixModel(network.dim, 2, config)
+    for parameter in model.clip_project.parameters():
+        parameter.data.normal_(std=3.0)
+    about = CaptionerAbout(network.fingerprint, network.name, network.dim, prefix_length=2, hidden=model.hidden)
+    write_captioner(out, model, tokenizer, about)
+    return out
+
+
 @dataclass(frozen=True)
 class TinyStudy:
     """Where everything lies."""
@@ -98,7 +133,26 @@ class TinyStudy:
 
 
 def write_study(folder: Path) -> TinyStudy:
-    write_tiny(folder / "backbone")
+    write_backbone(folder / "backbone")
+    write_captioner_for(folder / "captioner", folder / "backbone")
     write_subject(folder / "subject")
     write_pictures(folder / "pictures", BANK, 7, "b")
     return TinyStudy(folder)
+
+
+def assert_equal_tables(one: RunFolder, two: RunFolder, tables: tuple[str, ...] = TABLES) -> None:
+    """Keys, text and integers exactly, floats to 1e-5."""
+    for name in tables:
+        a, b = one.read(name), two.read(name)
+        assert a.schema.equals(b.schema) and a.num_rows == b.num_rows, name
+        for column in a.column_names:
+            first, second = a[column].combine_chunks(), b[column].combine_chunks()
+            if pa.types.is_fixed_size_list(first.type) or pa.types.is_list(first.type):
+                assert first.is_null().equals(second.is_null()), (name, column)
+                first, second = first.flatten(), second.flatten()
+            if pa.types.is_floating(first.type):
+                assert first.is_null().equals(second.is_null()), (name, column)
+                pair = [values.drop_null().to_numpy(zero_copy_only=False).astype(float) for values in (first, second)]
+                np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-7, err_msg=f"{name}.{column}")
+            else:
+                assert first.equals(second), (name, column)

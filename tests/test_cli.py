@@ -84,11 +84,11 @@ def test_a_missing_configuration_is_exit_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["dmo"], ["run"], ["demo", "--engine", "spark"], ["demo", "--voxels", "0"], ["show", "x", "--voxel", "1", "--roi", "FFA"]],
+    "command",
+    ["dmo", "run", "demo --engine spark", "demo --voxels many", "show run --voxel 1 --roi FFA", "phantom make", "bank build"],
 )
-def test_a_wrong_usage_is_exit_2(arguments: list[str]) -> None:
-    done = scuba(*arguments)
+def test_a_wrong_usage_is_exit_2(command: str) -> None:
+    done = scuba(*command.split())
     assert done.exit_code == 2
     assert done.stdout == ""
     assert done.stderr

@@ -21,7 +21,7 @@ from scuba_ray.protocols import Analysis, Chunk, Engine, Stage
 from scuba_ray.tables import files
 from scuba_ray.tables.fingerprint import fingerprint
 from scuba_ray.tables.store import RunFolder, Unit
-from scuba_ray.tables.worker import StageTask
+from scuba_ray.tables.worker import RESUMES, StageTask
 
 ANALYSIS_KEY = "run"
 """An analysis reads all subjects at once: its table has one unit."""
@@ -188,7 +188,7 @@ class Steps:
                 tell()
         except ScubaError as error:
             raise type(error)(
-                f"step {stage.name} ({unit.key}) failed: {error}\n"
+                f"step {stage.name} ({unit.key}) failed: {str(error).removesuffix(RESUMES).rstrip()}\n"
                 f"{done} of its {len(chunks)} chunks and all earlier steps are kept in {self.run.location}; "
                 "run the same command again to resume"
             ) from error

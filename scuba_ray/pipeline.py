@@ -1,0 +1,242 @@
+"""A run, as the paper's Methods section has it: encode, fit, project, caption, analyze, report.
+
+Every backbone of the configuration is fitted. The weights that are projected and captioned are those of the one backbone the
+captioner was trained for, and the bank is made of its embeddings.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from scuba_ray import __version__
+from scuba_ray.bank.shards import BankFolder, open_bank
+from scuba_ray.config import BackboneConfig, EncodeConfig, EngineConfig, RunConfig, SubjectConfig
+from scuba_ray.datasets import make_images
+from scuba_ray.models.clip import make_backbone
+from scuba_ray.protocols import Analysis, Backbone, Engine, Resources
+from scuba_ray.registry import resolve
+from scuba_ray.stages.caption import Caption
+from scuba_ray.stages.encode import EncodeBank, EncodeStimuli
+from scuba_ray.stages.fit import Fit
+from scuba_ray.stages.project import Project
+from scuba_ray.stages.significance import Significance
+from scuba_ray.stages.study import Study, located, model_resources, open_study
+from scuba_ray.tables import files
+from scuba_ray.tables.steps import Progress, Result, Steps
+from scuba_ray.tables.store import RunFolder
+
+Listener = Callable[[Progress], None]
+SIGNIFICANCE_CHUNK = 8192
+"""Voxels per part of the table `voxels`."""
+PACKAGES = ("torch", "open_clip_torch", "transformers", "ray", "pyarrow", "numpy", "Pillow", "pydantic")
+"""Whose versions `run.json` records."""
+
+
+def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
+    """Complete every step of `config` in the folder `config.out`; what is there already is not computed again.
+
+    Parameters
+    ----------
+    config : RunConfig
+    listen : callable, optional
+        Told how far each step is.
+
+    Returns
+    -------
+    RunFolder
+        Complete: tables, `run.json` and the report.
+
+    Raises
+    ------
+    ConfigError
+        If settings, paths, models and data do not fit together. Nothing has been computed.
+    DataError, WorkerError
+        If a step failed: which, what was kept and how to resume. Running again resumes.
+    """
+    config = located(config)
+    study = open_study(config)
+    folder = RunFolder(config.out)
+    with folder.lock():
+        folder.claim(study.identity)
+        with _steps(folder, config.engine, {"name": config.name, "config": config.model_dump(mode="json")}, listen) as steps:
+            method = _Methods(config, study, folder, steps)
+            voxels = {}
+            for subject in config.subjects:
+                for backbone in study.backbones:
+                    embeddings = method.encode(subject, backbone)
+                    voxels[subject.name, backbone.name] = method.fit(subject, backbone, embeddings)
+            bank = method.bank()
+            results = list(voxels.values())
+            for subject in config.subjects:
+                projections = method.project(subject, voxels[subject.name, study.reader.name], bank)
+                captions = method.caption(subject, projections)
+                results += [projections, captions]
+            results += method.analyze(results)
+            method.report(results)
+            steps.close_record()
+    return folder
+
+
+def build_bank(
+    *,
+    images: str,
+    backbone: BackboneConfig,
+    out: str,
+    source: str = "folder",
+    encode: EncodeConfig | None = None,
+    engine: EngineConfig | None = None,
+    device: str = "cpu",
+    listen: Listener | None = None,
+) -> BankFolder:
+    """Build a bank in a folder of its own, for any number of runs; shards that are there are not built again.
+
+    Raises
+    ------
+    ConfigError
+        If paths, backbone or device cannot work, or `out` holds a bank of other pictures.
+    DataError, WorkerError
+        If it failed; finished shards are kept and running again resumes.
+    """
+    encode, engine = encode or EncodeConfig(), engine or EngineConfig()
+    images = files.normalise(images)
+    network, pictures = make_backbone(backbone), make_images(source, images)
+    stage = EncodeBank(
+        images=images, source=source, backbone=network, settings=encode, resources=model_resources(device, engine), device=device
+    )
+    folder = RunFolder(out)
+    made_of = pictures.fingerprint()
+    about = {
+        "bank": {
+            "images": images,
+            "source": source,
+            "backbone": backbone.model_dump(),
+            "encode": encode.model_dump(),
+            "device": device,
+        }
+    }
+    with folder.lock():
+        folder.claim({"bank": made_of})
+        with _steps(folder, engine, about, listen) as steps:
+            rows = pictures.listing().num_rows
+            steps.complete(stage, key=network.name, rows=rows, chunk=encode.chunk, inputs=[made_of])
+            steps.close_record()
+    return open_bank(folder.location, network)
+
+
+@dataclass(frozen=True)
+class _Methods:
+    """The steps of a run, each a stage completed for one unit."""
+
+    config: RunConfig
+    study: Study
+    folder: RunFolder
+    steps: Steps
+
+    def encode(self, subject: SubjectConfig, backbone: Backbone) -> Result:
+        """Embed what the subject saw (METHOD: raw CLIP embeddings; they are normalised where they are read)."""
+        settings = self.config.encode
+        stage = EncodeStimuli(subject=subject, backbone=backbone, settings=settings, **self._model)
+        rows = self.study.datasets[subject.name].stimuli().num_rows
+        return self.steps.complete(
+            stage, key=_key(subject, backbone), rows=rows, chunk=settings.chunk, inputs=[self.study.identity[subject.name]]
+        )
+
+    def fit(self, subject: SubjectConfig, backbone: Backbone, embeddings: Result) -> Result:
+        """Fit a linear encoding model per voxel and judge it on held-out images; then the false-discovery rate over all."""
+        settings, key = self.config.fit, _key(subject, backbone)
+        stage = Fit(subject=subject, backbone=backbone, run=self.folder, settings=settings, seed=self.config.seed, **self._model)
+        inputs = [self.study.identity[subject.name], embeddings.fingerprint]
+        rows = self.study.datasets[subject.name].voxels().num_rows
+        fits = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
+        finish = Significance(subject=subject.name, backbone=backbone, run=self.folder, resources=Resources())
+        return self.steps.complete(finish, key=key, rows=fits.rows, chunk=SIGNIFICANCE_CHUNK, inputs=[fits.fingerprint])
+
+    def bank(self) -> tuple[BankFolder, str]:
+        """The natural images that weights are projected on, and what made them: a bank built before, or one of the run's own."""
+        if self.study.bank is not None:
+            return self.study.bank, self.study.bank.fingerprint
+        pictures, settings, reader = self.study.pictures, self.config.encode, self.study.reader
+        assert pictures is not None and self.config.bank.images is not None, "a study has a bank or pictures for one"
+        stage = EncodeBank(
+            images=self.config.bank.images, source=self.config.bank.source, backbone=reader, settings=settings, **self._model
+        )
+        made = self.steps.complete(
+            stage, key=reader.name, rows=pictures.listing().num_rows, chunk=settings.chunk, inputs=[pictures.fingerprint()]
+        )
+        return open_bank(self.folder.location, reader), made.fingerprint
+
+    def project(self, subject: SubjectConfig, voxels: Result, bank: tuple[BankFolder, str]) -> Result:
+        """Project weights onto natural images by a softmax at inverse temperature beta (METHOD, equations 3 and 4)."""
+        settings, reader = self.config.project, self.study.reader
+        stage = Project(subject=subject.name, backbone=reader, run=self.folder, bank=bank[0], settings=settings, **self._model)
+        return self.steps.complete(
+            stage, key=voxels.key, rows=voxels.rows, chunk=settings.chunk, inputs=[voxels.fingerprint, bank[1]]
+        )
+
+    def caption(self, subject: SubjectConfig, projections: Result) -> Result:
+        """Say what each projected embedding shows: prefix captioner, beam search."""
+        settings = self.config.caption
+        stage = Caption(
+            subject=subject.name,
+            backbone=self.study.reader,
+            captioner=self.study.captioner,
+            run=self.folder,
+            settings=settings,
+            **self._model,
+        )
+        return self.steps.complete(
+            stage, key=projections.key, rows=projections.rows, chunk=settings.chunk, inputs=[projections.fingerprint]
+        )
+
+    def analyze(self, results: Sequence[Result]) -> list[Result]:
+        """Read finished tables into tidy ones, by the analyses that the configuration names."""
+        keys: dict[str, list[str]] = {}
+        for result in results:
+            keys.setdefault(result.table, []).append(result.key)
+        inputs = [result.fingerprint for result in results]
+        analyses: list[Analysis] = [resolve("analysis", name)(self.config) for name in self.config.analyses]
+        return [self.steps.analyse(analysis, keys=keys, inputs=inputs) for analysis in analyses]
+
+    def report(self, results: Sequence[Result]) -> str:
+        """Write the page that shows all of it."""
+        from scuba_ray.report.explorer import write_report
+
+        inputs = [
+            __version__,
+            self.config.name,
+            self.config.report.model_dump_json(),
+            *(result.fingerprint for result in results),
+        ]
+        return self.steps.once("report", inputs, lambda: write_report(self.folder, self.config))
+
+    @property
+    def _model(self) -> dict[str, Any]:
+        """What every stage that computes on the configured device takes."""
+        return {"resources": self.study.resources, "device": self.config.device}
+
+
+def _key(subject: SubjectConfig, backbone: Backbone) -> str:
+    return f"{subject.name}/{backbone.name}"
+
+
+def _steps(folder: RunFolder, engine: EngineConfig, about: Mapping[str, Any], listen: Listener | None) -> Steps:
+    """Steps in `folder`, on the engine that the configuration names; it is loaded when a chunk must be computed."""
+
+    def make() -> Engine:
+        made: Engine = resolve("engine", engine.name)(engine)
+        return made
+
+    versions = {package: _version(package) for package in PACKAGES}
+    origin = {"scuba_ray": __version__, "python": platform.python_version(), "versions": versions}
+    return Steps(folder, make, about={**about, **origin}, listen=listen)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

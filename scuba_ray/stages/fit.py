@@ -1,0 +1,210 @@
+"""fit: a linear encoding model for every voxel, and what it is worth on images it has not seen (METHOD section 2).
+
+Features are embeddings divided by their norms. Weights come from the training images alone (`_train`), scores from the test
+images alone (`_score`); nothing else passes between the two than weights and bias. Images without an embedding (quarantined by
+`encode`) take no part. A voxel whose status is not `ok` has no weight and no score: null, so that no mean can count it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from scuba_ray.config import FitConfig, SubjectConfig
+from scuba_ray.core.ridge import Gram, RidgeFit, fold_of_images, prepare_gram, ridge
+from scuba_ray.core.statistics import normalised_r2, pearson, permutation_p, r2, split_half_cosine
+from scuba_ray.core.vectors import unit_and_norm
+from scuba_ray.datasets import make_dataset
+from scuba_ray.datasets.preparation import Prepared, prepare
+from scuba_ray.errors import DataError
+from scuba_ray.protocols import Backbone, Chunk, Resources, StageOutput, SubjectDataset
+from scuba_ray.tables.columns import matrix, numbers, table_of, vectors
+from scuba_ray.tables.schemas import fits_schema
+from scuba_ray.tables.store import RunFolder
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Some of a subject's images: their rows in `dataset.stimuli()` and their unit embeddings."""
+
+    rows_S: npt.NDArray[np.int64]
+    X_SD: Tensor
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """What the training images say of a block of voxels. Columns that a method does not have are NaN (`alpha`) or null."""
+
+    weights_VD: npt.NDArray[np.float32]
+    bias_V: npt.NDArray[np.float32]
+    alpha_V: npt.NDArray[np.float32]
+    alpha_at_edge_V: npt.NDArray[np.bool_] | None
+    split_half_V: npt.NDArray[np.float32]
+    """Cosine of the weights of two halves of the training images, each fitted on its own."""
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What the test images say of a block of voxels; NaN where there is nothing to say."""
+
+    r2_V: npt.NDArray[np.float32]
+    r_V: npt.NDArray[np.float32]
+    p_V: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Encoding models of one subject's voxels under one backbone."""
+
+    subject: SubjectConfig
+    backbone: Backbone
+    run: RunFolder
+    settings: FitConfig
+    seed: int
+    resources: Resources
+    device: str = "cpu"
+
+    name = "fit"
+    version = 1
+    table = "fits"
+    input_columns = ("voxel_id", "column")
+
+    @property
+    def input_name(self) -> str:
+        return f"voxels of {self.subject.name}"
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """All settings but the chunk, those of the other method left out."""
+        others = {"ridge": {"epochs", "batch", "learning_rate", "weight_decay"}, "sgd": {"alpha_log10", "alphas", "folds"}}
+        return {**self.settings.model_dump(mode="json", exclude={"chunk", *others[self.settings.method]}), "seed": self.seed}
+
+    def setup(self) -> None:
+        _ = self._grams, self._test
+
+    # ------------------------------------------------------------------------------------------ per worker, once
+
+    @cached_property
+    def _dataset(self) -> SubjectDataset:
+        return make_dataset(self.subject)
+
+    def _images(self, split: str) -> _Images:
+        """The images of one split whose embedding is there. Embeddings of the other split are never looked at."""
+        table = self.run.read("embeddings", key=f"{self.subject.name}/{self.backbone.name}")
+        table = table.filter(pc.equal(table["split"], split))
+        stimuli = self._dataset.stimuli()["stimulus_id"].combine_chunks()
+        rows_S = pc.index_in(table["stimulus_id"], value_set=stimuli).to_numpy().astype(np.int64)
+        X_SD, _ = unit_and_norm(torch.tensor(matrix(table["embedding"])).to(self.device))
+        return _Images(rows_S, X_SD)
+
+    @cached_property
+    def _training(self) -> _Images:
+        images = self._images("train")
+        wanted = 2 * self.settings.folds
+        if len(images.rows_S) < wanted:
+            raise DataError(
+                f"subject {self.subject.name} has {len(images.rows_S)} training images with an embedding; fit.folds = "
+                f"{self.settings.folds} on two halves wants {wanted} or more"
+            )
+        return images
+
+    @cached_property
+    def _test(self) -> _Images:
+        return self._images("test")
+
+    @cached_property
+    def _halves(self) -> tuple[Tensor, Tensor]:
+        """Row numbers of two halves of the training images, drawn at random."""
+        half_S = fold_of_images(len(self._training.rows_S), 2, self.seed + 1)
+        return (half_S == 0).nonzero()[:, 0], (half_S == 1).nonzero()[:, 0]
+
+    @cached_property
+    def _grams(self) -> tuple[Gram, ...]:
+        """Gram matrices of all training images and of each half; none for sgd."""
+        if self.settings.method == "sgd":
+            return ()
+        X_SD, folds = self._training.X_SD, self.settings.folds
+        parts = [X_SD, *(X_SD[half] for half in self._halves)]
+        return tuple(prepare_gram(part, fold_of_images(len(part), folds, self.seed)) for part in parts)
+
+    # ------------------------------------------------------------------------------------------ per block of voxels
+
+    def read(self, chunk: Chunk) -> pa.Table:
+        voxels = self._dataset.voxels().slice(chunk.start, chunk.stop - chunk.start)
+        return voxels.append_column("column", pa.array(np.arange(chunk.start, chunk.stop)))
+
+    def __call__(self, rows: pa.Table) -> StageOutput:
+        columns = rows["column"].to_numpy()
+        start = int(columns.min())
+        prepared = prepare(self._dataset, start, int(columns.max()) + 1)
+        mine = columns - start
+        Y_SV = torch.tensor(prepared.Y_SV[:, mine], device=self.device)
+        weights = self._train(Y_SV[self._training.rows_S])
+        scores = self._score(weights, Y_SV[self._test.rows_S])
+        return StageOutput(self._table(rows, weights, scores, prepared, mine))
+
+    def _train(self, Y_SV: Tensor) -> _Weights:
+        """Fit weights to responses to the training images, all of them and each half."""
+        X_SD = self._training.X_SD
+        fit = self._fit(X_SD, Y_SV, 0)
+        one, two = (self._fit(X_SD[half], Y_SV[half], part).weights_DV for part, half in enumerate(self._halves, 1))
+        return _Weights(
+            weights_VD=fit.weights_DV.T.cpu().numpy(),
+            bias_V=fit.bias_V.cpu().numpy(),
+            alpha_V=fit.alpha_V.cpu().numpy(),
+            alpha_at_edge_V=fit.alpha_at_edge_V.cpu().numpy(),
+            split_half_V=split_half_cosine(one, two).cpu().numpy(),
+        )
+
+    def _fit(self, X_SD: Tensor, Y_SV: Tensor, part: int) -> RidgeFit:
+        low, high = self.settings.alpha_log10
+        alphas_A = torch.logspace(low, high, self.settings.alphas, dtype=torch.float64)
+        return ridge(self._grams[part], X_SD, Y_SV, alphas_A)
+
+    def _score(self, weights: _Weights, Y_SV: Tensor) -> _Scores:
+        """Judge weights by responses to the test images; NaN throughout where there are none."""
+        nothing_V = np.full(Y_SV.shape[1], np.nan, np.float32)
+        if len(Y_SV) == 0:
+            return _Scores(nothing_V, nothing_V, nothing_V)
+        weights_DV, bias_V = (torch.tensor(one, device=self.device) for one in (weights.weights_VD.T, weights.bias_V))
+        P_SV = self._test.X_SD @ weights_DV + bias_V
+        settings = self.settings
+        p_V = nothing_V
+        if settings.permutations:
+            how = {"permutations": settings.permutations, "seed": self.seed, "block": settings.permutation_block}
+            p_V = permutation_p(Y_SV, P_SV, **how).cpu().numpy()
+        return _Scores(r2(Y_SV, P_SV).cpu().numpy(), pearson(Y_SV, P_SV).cpu().numpy(), p_V)
+
+    def _table(
+        self, rows: pa.Table, weights: _Weights, scores: _Scores, prepared: Prepared, mine: npt.NDArray[np.int64]
+    ) -> pa.Table:
+        status = [prepared.status_V[voxel] for voxel in mine]
+        usable = np.array([one == "ok" for one in status])
+        ceiling_V = prepared.noise_ceiling_V[mine]
+        normalised_V = normalised_r2(torch.tensor(scores.r2_V), torch.tensor(ceiling_V), self.settings.ceiling_floor).numpy()
+        columns = {
+            **{name: rows[name] for name in ("voxel_id", "hemi", "vertex", "i", "j", "k", "xyz", "rois")},
+            "subject": self.subject.name,
+            "backbone": self.backbone.name,
+            "weight": vectors(weights.weights_VD, usable),
+            "bias": numbers(weights.bias_V, usable),
+            "alpha": numbers(weights.alpha_V, usable),
+            "alpha_at_edge": pa.array(weights.alpha_at_edge_V, mask=~usable),
+            "r2": numbers(scores.r2_V, usable),
+            "r": numbers(scores.r_V, usable),
+            "noise_ceiling": numbers(ceiling_V, usable),
+            "r2_normalised": numbers(normalised_V, usable),
+            "p": numbers(scores.p_V, usable),
+            "split_half": numbers(weights.split_half_V, usable),
+            "status": status,
+            "bad_trials": prepared.bad_trials_V[mine],
+        }
+        return table_of(fits_schema(self.backbone.dim), columns)

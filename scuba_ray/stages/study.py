@@ -1,0 +1,126 @@
+"""What a configuration names, opened and checked before anything is computed: data sets, backbones, captioner, bank, device.
+
+Whatever can be known to fail later fails here, with nothing started and nothing written.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+from scuba_ray.bank.shards import BankFolder, open_bank
+from scuba_ray.config import EngineConfig, RunConfig
+from scuba_ray.datasets import make_dataset, make_images
+from scuba_ray.errors import ConfigError
+from scuba_ray.models.clip import make_backbone
+from scuba_ray.models.clipcap import make_captioner
+from scuba_ray.protocols import Backbone, Captioner, ImageSource, Resources, SubjectDataset
+from scuba_ray.tables import files
+
+_DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A run's parts, open and fitting each other; no weights are loaded."""
+
+    datasets: dict[str, SubjectDataset]
+    identity: dict[str, str]
+    """Fingerprint of each subject's data set."""
+    backbones: tuple[Backbone, ...]
+    reader: Backbone
+    """The backbone the captioner was trained for: the one whose weights are projected and captioned."""
+    captioner: Captioner
+    pictures: ImageSource | None
+    """What the run's own bank is built from; or"""
+    bank: BankFolder | None
+    """a bank built before."""
+    resources: Resources
+    """What one worker of a model step holds."""
+
+
+def open_study(config: RunConfig) -> Study:
+    """Open everything `config` names.
+
+    Raises
+    ------
+    ConfigError
+        If a path is not there, a device is not available, a bank was made with another backbone, or the captioner was trained
+        for none of the backbones.
+    DataError
+        If a data set's files do not fit each other.
+    """
+    resources = model_resources(config.device, config.engine)
+    datasets = {subject.name: make_dataset(subject) for subject in config.subjects}
+    backbones = tuple(make_backbone(backbone) for backbone in config.backbones)
+    captioner = make_captioner(config.caption)
+    reader = backbone_of(captioner, backbones)
+    pictures = bank = None
+    if config.bank.path is not None:
+        bank = open_bank(config.bank.path, reader)
+    else:
+        assert config.bank.images is not None, "BankConfig gives one of path and images"
+        pictures = make_images(config.bank.source, config.bank.images)
+    identity = {name: dataset.fingerprint() for name, dataset in datasets.items()}
+    return Study(datasets, identity, backbones, reader, captioner, pictures, bank, resources)
+
+
+def located(config: RunConfig) -> RunConfig:
+    """The configuration with local paths made absolute: workers, or a later `scuba report`, may run in another directory."""
+    subjects = tuple(one.model_copy(update={"path": files.normalise(one.path)}) for one in config.subjects)
+    places = {name: files.normalise(place) for name in ("path", "images") if (place := getattr(config.bank, name)) is not None}
+    bank = config.bank.model_copy(update=places)
+    return config.model_copy(update={"out": files.normalise(config.out), "subjects": subjects, "bank": bank})
+
+
+def backbone_of(captioner: Captioner, backbones: tuple[Backbone, ...]) -> Backbone:
+    """The first backbone that the captioner reads.
+
+    Raises
+    ------
+    ConfigError
+        If it was trained for none of them.
+    """
+    refusals: list[str] = []
+    for backbone in backbones:
+        try:
+            captioner.check_backbone(backbone)
+            return backbone
+        except ConfigError as error:
+            refusals.append(str(error))
+    raise ConfigError("\n".join(refusals))
+
+
+def model_resources(device: str, engine: EngineConfig) -> Resources:
+    """What a worker that computes on `device` reserves.
+
+    Raises
+    ------
+    ConfigError
+        If the device is unknown or not there, or does not fit the engine's GPU settings.
+    """
+    match = _DEVICE.fullmatch(device)
+    if not match:
+        raise ConfigError(f"device must be cpu, cuda or cuda:N, got {device!r}")
+    if device == "cpu":
+        if engine.gpus_per_worker:
+            raise ConfigError(
+                f"engine.gpus_per_worker is {engine.gpus_per_worker:g} but device is cpu: set device to cuda, or reserve none"
+            )
+        return Resources(cpus=engine.cpus_per_worker)
+    if engine.name == "ray" and (device != "cuda" or not engine.gpus_per_worker):
+        raise ConfigError(
+            f"device {device} on engine ray: Ray gives each worker its GPU, so set device to cuda and engine.gpus_per_worker > 0"
+        )
+    # the driver of a running cluster may have no GPU itself; Ray refuses workers it can place nowhere
+    if engine.name == "local" or engine.address is None:
+        _check_cuda(int(match[1] or 0))
+    return Resources(cpus=engine.cpus_per_worker, gpus=engine.gpus_per_worker)
+
+
+def _check_cuda(index: int) -> None:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if index >= count:
+        raise ConfigError(f"device cuda:{index} is not available: torch sees {count} CUDA devices here; use device: cpu")

@@ -1,0 +1,27 @@
+"""One study on both engines: the same tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scuba_ray.pipeline import run
+from tests.study import TinyStudy, assert_equal_tables
+
+
+@pytest.mark.parametrize("method", ["ridge", "sgd"])
+def test_local_and_ray_give_equal_tables(study: TinyStudy, tmp_path: Path, method: str) -> None:
+    fit = {"method": method, "chunk": 5, "permutations": 50, "folds": 3, "alphas": 5, "epochs": 2}
+    (study.folder / "pictures" / "notes.png").write_bytes(b"no picture")
+    try:
+        local = run(study.config(out=str(tmp_path / "local"), fit=fit))
+        ray = run(study.config(out=str(tmp_path / "ray"), fit=fit, engine={"name": "ray", "max_workers": 2}))
+    finally:
+        (study.folder / "pictures" / "notes.png").unlink()
+    assert_equal_tables(local, ray)
+    assert local.quarantine().equals(ray.quarantine()) and len(ray.quarantine()) == 1
+    names = [
+        sorted(str(path.relative_to(run.location)) for path in Path(run.location).glob("*/*.parquet")) for run in (local, ray)
+    ]
+    assert names[0] == names[1], "engine and worker counts are no part of a fingerprint"
