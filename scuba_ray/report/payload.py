@@ -99,7 +99,9 @@ def _captions(captions: pa.Table, rows: Mapping[int, int], texts: Texts) -> list
     columns: dict[tuple[str, int], list[int]] = {}
     fields = (captions[name].to_pylist() for name in ("method", "partition", "voxel_id", "caption"))
     for method, partition, voxel, caption in zip(*fields, strict=True):
-        columns.setdefault((method, partition), [-1] * len(rows))[rows[voxel]] = texts.add(caption)
+        if (method, partition) not in columns:
+            columns[method, partition] = [-1] * len(rows)
+        columns[method, partition][rows[voxel]] = texts.add(caption)
     methods = list(dict.fromkeys(method for method, _ in columns))
     ordered = sorted(columns, key=lambda key: (methods.index(key[0]), key[1]))
     return [{"method": method, "partition": partition, "text": columns[method, partition]} for method, partition in ordered]

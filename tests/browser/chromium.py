@@ -1,4 +1,4 @@
-"""A real Chromium for the tests: Debian's `chromium` and `chromium-driver`, driven by selenium, offline, with an empty profile."""
+"""A real Chromium for the tests: Debian's `chromium` and `chromium-driver`, driven by selenium, with an empty profile."""
 
 from __future__ import annotations
 

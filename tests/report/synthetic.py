@@ -148,10 +148,10 @@ def _voxels(subject: str, count: int, rng: np.random.Generator) -> pa.Table:
     columns: dict[str, Any] = {
         "subject": subject, "backbone": "tiny", "voxel_id": np.arange(count) + 100, "hemi": hemi, "vertex": vertex_or_none,
         "i": list(i), "j": list(i), "k": list(i), "xyz": vectors(np.zeros((count, 3), np.float32)), "rois": rois,
-        "weight": vectors(rng.normal(size=(count, DIM)).astype(np.float32)), "bias": np.zeros(count), "alpha": np.full(count, 100.0),
-        "alpha_at_edge": False, "r2": r2, "r": np.sqrt(r2), "noise_ceiling": ceiling, "r2_normalised": r2 / np.maximum(ceiling, 0.1),
-        "p": rng.uniform(0, 0.1, count), "q": rng.uniform(0, 0.1, count), "split_half": rng.uniform(0.5, 1, count), "status": "ok",
-        "bad_trials": np.zeros(count, np.int32),
+        "weight": vectors(rng.normal(size=(count, DIM)).astype(np.float32)), "bias": np.zeros(count),
+        "alpha": np.full(count, 100.0), "alpha_at_edge": False, "r2": r2, "r": np.sqrt(r2), "noise_ceiling": ceiling,
+        "r2_normalised": r2 / np.maximum(ceiling, 0.1), "p": rng.uniform(0, 0.1, count), "q": rng.uniform(0, 0.1, count),
+        "split_half": rng.uniform(0.5, 1, count), "status": "ok", "bad_trials": np.zeros(count, np.int32),
     }  # fmt: skip
     return table_of(voxels_schema(DIM), columns)
 
@@ -164,7 +164,8 @@ def _projections(subject: str, count: int, ids: list[str], rng: np.random.Genera
         "partition": np.tile(np.arange(-1, PARTITIONS), count).astype(np.int32),
         "embedding": vectors(rng.normal(size=(rows, DIM)).astype(np.float32)), "cos_before_after": np.full(rows, 0.6),
         "n_eff": np.exp(rng.uniform(0, 6, rows)), "bank_agreement": np.full(rows, 0.8), "missing_mass": np.zeros(rows),
-        "nearest_ids": [[ids[index] for index in row] for row in near], "nearest_cos": [[0.5 - 0.01 * place for place in range(8)]] * rows,
+        "nearest_ids": [[ids[index] for index in row] for row in near],
+        "nearest_cos": [[0.5 - 0.01 * place for place in range(8)]] * rows,
     }  # fmt: skip
     return table_of(projections_schema(DIM), columns)
 
@@ -198,7 +199,8 @@ def _recovery(voxels: pa.Table, captions: pa.Table) -> pa.Table:
         for method, every in (("brainscuba", 3), ("shuffled", 9)):
             silent = kind in {"nuisance", "null"}
             rows.append({
-                "subject": subject[index], "voxel_id": voxel[index], "voxel_class": kind, "concept": None if silent else "mammals",
-                "noise_ceiling": ceiling[index], "caption": "", "hit": None if silent else index % every == 0, "method": method,
+                "subject": subject[index], "voxel_id": voxel[index], "voxel_class": kind,
+                "concept": None if silent else "mammals", "noise_ceiling": ceiling[index], "caption": "",
+                "hit": None if silent else index % every == 0, "method": method,
             })  # fmt: skip
     return pa.Table.from_pylist(rows)

@@ -184,10 +184,16 @@ function start() {
   $("zoom-in").addEventListener("click", () => stage.enlarge(1.3));
   $("zoom-out").addEventListener("click", () => stage.enlarge(1 / 1.3));
   let typing = 0;
-  $("search").addEventListener("input", (event) => {
+  const find = () => {
     clearTimeout(typing);
-    typing = setTimeout(() => { state.words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean); refilter(); }, 120);
+    state.words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    refilter();
+  };
+  $("search").addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(find, 120);
   });
+  $("search").addEventListener("change", find);
   $("ceiling").addEventListener("input", (event) => {
     state.ceiling = Number(event.target.value);
     $("ceiling-value").textContent = state.ceiling;

@@ -66,12 +66,15 @@ function drawLegend(element, set, mapKey, hidden, toggle) {
   if (mapKey !== "roi") {
     const map = set.maps.find((one) => one.key === mapKey);
     const stops = PALETTES[map.palette].join(", ");
-    const beyond = set.maps && map.values.some((value) => value != null && value < map.low) ? "≤ " : "";
+    const beyond = map.values.some((value) => value != null && value < map.low) ? "≤ " : "";
+    const beyondHigh = map.values.some((value) => value != null && value > map.high) ? "≥ " : "";
     element.replaceChildren(
       make("span", { class: "legend-name", text: `${map.label} (${map.unit})` }),
-      make("span", { text: beyond + shown(map.low, 2) }),
-      make("span", { class: "scale", style: `background: linear-gradient(90deg, ${stops})` }),
-      make("span", { text: `≥ ${shown(map.high, 2)}` }),
+      make("span", { class: "range", children: [
+        make("span", { text: beyond + shown(map.low, 2) }),
+        make("span", { class: "scale", style: `background: linear-gradient(90deg, ${stops})` }),
+        make("span", { text: beyondHigh + shown(map.high, 2) }),
+      ] }),
     );
     return;
   }

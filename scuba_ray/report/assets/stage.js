@@ -3,6 +3,8 @@
 const GYRUS = { light: [0.87, 0.86, 0.84], dark: [0.40, 0.41, 0.43] };
 const SULCUS = { light: [0.74, 0.73, 0.71], dark: [0.29, 0.30, 0.32] };
 const TURN_MS = 550;
+// A patch is turned towards the viewer when its normal's share in that direction is below this.
+const OBLIQUE = 0.25;
 // Pixels beside a hemisphere, and above and below it.
 const [GAP, FOOT] = [12, 40];
 
@@ -79,12 +81,11 @@ class Stage {
       this.pan = start.pan.map((value) => value * (1 - at));
       if (this.mixing < 1) this.mixing = at;
       this.draw();
+      document.documentElement.toggleAttribute("data-moving", t < 1);
       if (t < 1) this.moving = requestAnimationFrame(step);
       else this.mixing = 1;
     };
-    this.mixing = this.mixing < 1 ? 0 : 1;
     step(start.time);
-    if (!STILL.matches) this.moving = requestAnimationFrame(step);
   }
 
   // ------------------------------------------------------------------------------------------------ places
@@ -170,9 +171,11 @@ class Stage {
     if (!here) return null;
     const inside = here.x > 0 && here.y > 0 && here.x < width && here.y < height;
     if (!inside) this.reset();
-    if (here.seen || this.flat) return null;
+    if (this.flat) return null;
     const [h, vertex] = place;
     const { coords, normals } = this.hemispheres[h].views[this.to];
+    const now = turned(matrix(this.turn, h > 0), ...normals.subarray(3 * vertex, 3 * vertex + 3));
+    if (here.seen && now[2] > OBLIQUE) return null;
     const scores = Object.keys(SIDES).map((name) => {
       const m = matrix(fromRows(SIDES[name].rows), h > 0);
       const at = turned(m, coords[3 * vertex], coords[3 * vertex + 1], coords[3 * vertex + 2]);
@@ -276,6 +279,7 @@ class Stage {
 
   spin(dx, dy) {
     cancelAnimationFrame(this.moving);
+    document.documentElement.removeAttribute("data-moving");
     this.mixing = 1;
     this.turn = unit(times(times(about([0, 1, 0], dx * 0.008), about([1, 0, 0], dy * 0.008)), this.turn));
     this.draw();

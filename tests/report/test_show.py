@@ -1,0 +1,93 @@
+"""Terminal tables: the rows asked for, in order, in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from scuba_ray.errors import ConfigError
+from scuba_ray.report import show
+from scuba_ray.report.render import render
+from scuba_ray.tables.columns import matrix
+from tests.report.synthetic import DIM, HOSTILE, Written
+
+
+def test_voxel_table_is_sorted_by_r2(written: Written) -> None:
+    table = show.voxel_table(written.run, limit=10)
+    assert table.column_names == ["subject", "backbone", "voxel_id", "roi", "noise_ceiling", "r2", "caption"]
+    r2 = written.run.read("voxels")["r2"].to_numpy()
+    np.testing.assert_array_equal(table["r2"].to_numpy(), np.sort(r2)[::-1][:10])
+
+
+def test_voxel_table_of_a_region(written: Written) -> None:
+    table = show.voxel_table(written.run, roi="food")
+    rois = written.run.read("voxels")["rois"].to_pylist()
+    assert table.num_rows == sum("food" in names for names in rois) > 0
+    assert set(table["roi"].to_pylist()) == {"food"}
+    with pytest.raises(ConfigError, match="bodies, faces, food, places, words"):
+        show.voxel_table(written.run, roi="V1")
+
+
+def test_voxel_details_has_every_caption_and_score(written: Written) -> None:
+    table = show.voxel_details(written.run, 101)
+    items = dict(zip(table["item"].to_pylist(), table["value"].to_pylist(), strict=True))
+    captions = [row for row in written.run.read("captions").to_pylist() if row["voxel_id"] == 101]
+    assert len(captions) == 6
+    assert items["caption, whole bank, brainscuba, beam 0"] == f"{captions[0]['caption']} (-0.5)"
+    assert items["r2"] == "0.25" and items["nearest 1, whole bank"].endswith("(0.5)")
+    with pytest.raises(ConfigError, match=r"no voxel 7; it has 60 voxels, ids 100 to 159"):
+        show.voxel_details(written.run, 7)
+
+
+def test_query_ranks_by_cosine_of_weights(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    text_D = torch.linspace(-1, 1, DIM)
+
+    class Words:
+        def load(self, device: str) -> Words:
+            return self
+
+        def embed_texts(self, texts: list[str]) -> torch.Tensor:
+            return text_D[None] * len(texts[0])
+
+    monkeypatch.setattr("scuba_ray.models.clip.make_backbone", lambda config: Words())
+    table = show.query(written.run, written.config, "a plate of food")
+    weights_VD = matrix(written.run.read("voxels")["weight"]).astype(np.float64)
+    cosine_V = weights_VD @ text_D.numpy() / np.linalg.norm(weights_VD, axis=1) / np.linalg.norm(text_D.numpy())
+    np.testing.assert_allclose(table["cosine"].to_numpy(), np.sort(cosine_V)[::-1], atol=1e-5)
+    assert table["voxel_id"][0].as_py() == 100 + int(cosine_V.argmax())
+    with pytest.raises(ConfigError, match="empty"):
+        show.query(written.run, written.config, "  ")
+
+
+def test_query_skips_voxels_without_weights() -> None:
+    weights = pa.array([[1.0, 0.0], None, [0.0, 0.0], [0.0, 2.0]], pa.list_(pa.float32(), 2))
+    found = show._cosines(pa.chunked_array([weights]), np.array([1.0, 1.0], np.float32)).to_pylist()
+    assert found == [pytest.approx(0.5**0.5), None, None, pytest.approx(0.5**0.5)]
+
+
+@pytest.mark.parametrize("width", [60, 100, 160])
+def test_table_fits_the_width(written: Written, width: int) -> None:
+    text = render(show.voxel_table(written.run), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "subject subj01, backbone tiny" in text and "R²" in text
+    narrow = "".join(render(show.voxel_table(written.run, roi="places"), width=width).split())
+    assert "voxel" in narrow and "ceiling" in narrow
+
+
+def test_json_and_csv_keep_everything(written: Written) -> None:
+    table = show.voxel_table(written.run)
+    assert json.loads(render(table, "json")) == table.to_pylist()
+    rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    assert [int(row["voxel_id"]) for row in rows] == table["voxel_id"].to_pylist()
+    assert HOSTILE in {row["caption"] for row in rows}
+
+
+def test_markup_in_a_caption_is_not_interpreted() -> None:
+    table = pa.table({"voxel_id": [1], "caption": ["[red]a sign[/red] <b>"]})
+    assert "[red]a sign[/red] <b>" in render(table, width=80)
