@@ -73,7 +73,7 @@ _STOP = frozenset(_STOP_WORDS.split())
 _IRREGULAR = {
     **{"men": "man", "women": "woman", "people": "person", "children": "child", "feet": "foot", "teeth": "tooth"},
     **{"mice": "mouse", "geese": "goose", "leaves": "leaf", "knives": "knife", "wolves": "wolf", "scarves": "scarf"},
-    **{"oxen": "ox", "shoes": "shoe", "clothes": "clothes", "series": "series"},
+    **{"oxen": "ox", "buses": "bus", "shoes": "shoe", "clothes": "clothes", "series": "series"},
 }
 
 
