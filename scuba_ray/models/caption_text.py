@@ -30,9 +30,7 @@ def train_caption_tokenizer(captions: Iterable[str], vocab: int) -> Any:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=vocab, special_tokens=[_END], initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator((ended(caption, ".") for caption in captions), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=_END, eos_token=_END, pad_token=_END, clean_up_tokenization_spaces=False
-    )
+    return _fast(tokenizer)
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -44,14 +42,20 @@ def load_tokenizer(directory: Path) -> Any:
         If there is none.
     """
     if (directory / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"), clean_up_tokenization_spaces=False)
+        return _fast(Tokenizer.from_file(str(directory / "tokenizer.json")))
     vocab, merges = directory / "vocab.json", directory / "merges.txt"
     if not (vocab.is_file() and merges.is_file()):
         raise ConfigError(f"{directory} holds no tokenizer: want tokenizer.json, or vocab.json and merges.txt")
     tokenizer = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+    return _fast(tokenizer)
+
+
+def _fast(tokenizer: Tokenizer) -> Any:
+    """Wrap a byte-level BPE for transformers; GPT-2's one special token serves every purpose."""
+    ends = dict.fromkeys(("bos_token", "eos_token", "pad_token"), _END) if tokenizer.token_to_id(_END) is not None else {}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **ends)
 
 
 def stop_token(tokenizer: Any, stop: str) -> int:

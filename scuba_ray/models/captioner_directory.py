@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config
 
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.files import digest_files
@@ -27,6 +27,7 @@ from scuba_ray.models.prefix_model import PrefixModel
 
 FORMAT = "scuba_ray captioner 1"
 _ABOUT, _PREFIX, _GPT2 = "captioner.json", "prefix.safetensors", "gpt2"
+_TIED = "gpt.lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ def write_captioner(
     state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
     prefix = {name: tensor for name, tensor in state.items() if name.startswith("clip_project.")}
     save_file(prefix, out / _PREFIX, metadata={"format": "pt"})
-    gpt = GPT2LMHeadModel(model.gpt.config)
-    gpt.load_state_dict({name.removeprefix("gpt."): tensor for name, tensor in state.items() if name.startswith("gpt.")})
-    gpt.to(dtype).save_pretrained(out / _GPT2)
+    # lm_head shares the tensor of the input embedding: Hugging Face directories leave it out and tie it on loading
+    gpt = {name[4:]: tensor for name, tensor in state.items() if name.startswith("gpt.") and name != _TIED}
+    model.gpt.config.save_pretrained(out / _GPT2)
+    save_file(gpt, out / _GPT2 / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(out / _GPT2)
     text = json.dumps({"format": FORMAT, **asdict(about)}, indent=2)
     (out / _ABOUT).write_text(text + "\n", encoding="utf-8")
@@ -102,13 +104,12 @@ def read_captioner(directory: Path) -> PrefixModel:
     about = read_about(directory)
     model = PrefixModel(about.dim, about.prefix_length, GPT2Config.from_pretrained(directory / _GPT2), about.hidden)
     try:
-        gpt = GPT2LMHeadModel.from_pretrained(directory / _GPT2, dtype=torch.float32)
-        model.gpt = gpt
-        missing, unknown = model.load_state_dict(load_file(directory / _PREFIX), strict=False)
-    except (RuntimeError, OSError, SafetensorError) as error:
-        raise ConfigError(f"captioner {directory}: its weights do not fit {_ABOUT}: {error}") from error
-    if unknown or any(name.startswith("clip_project.") for name in missing):
-        raise ConfigError(f"captioner {directory}: {_PREFIX} must hold clip_project.model.0 and .2, weight and bias")
+        state = load_file(directory / _PREFIX)
+        state |= {f"gpt.{name}": tensor for name, tensor in load_file(directory / _GPT2 / "model.safetensors").items()}
+        state.setdefault(_TIED, state["gpt.transformer.wte.weight"])
+        model.load_state_dict(state)
+    except (RuntimeError, KeyError, SafetensorError) as error:
+        raise ConfigError(f"captioner {directory}: its weights do not fit its settings: {error}") from error
     return model
 
 

@@ -103,7 +103,7 @@ def train_captioner(
     DataError
         If the batches end early, do not have length D, or the loss is not finite.
     """
-    if resume and _finished(out, settings):
+    if resume and finished(out, settings):
         return out
     torch.manual_seed(settings.seed)
     model = _new_model(settings, language_model).to(device).train()
@@ -213,7 +213,7 @@ def _about(model: PrefixModel, settings: TrainingSettings) -> CaptionerAbout:
     )  # fmt: skip
 
 
-def _finished(out: Path, settings: TrainingSettings) -> bool:
+def finished(out: Path, settings: TrainingSettings) -> bool:
     """Whether `out` is what these settings make. Raises ConfigError if it is what others made."""
     if not (out / "captioner.json").is_file():
         return False

@@ -15,7 +15,7 @@ STORIES = ["a man riding a wave on a surfboard.", "two dogs on a red couch.", "a
 
 
 def write_gpt2(out: Path, vocab: int = 300, **sizes: Any) -> GPT2Config:
-    """A GPT-2 directory as it came from the hub in 2021: config.json, vocab.json and merges.txt; no weights, no tokenizer.json."""
+    """A GPT-2 directory as the hub had it in 2021: config.json, vocab.json, merges.txt; no weights, no tokenizer.json."""
     out.mkdir(parents=True)
     tokenizer = train_caption_tokenizer(STORIES * 3, vocab)
     tokenizer.backend_tokenizer.model.save(str(out))

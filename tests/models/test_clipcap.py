@@ -138,7 +138,7 @@ def test_fingerprints_follow_content_not_place(trained: Path, published: tuple[P
 def test_directories_that_are_not_captioners(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such directory"):
         make_captioner(CaptionConfig(model=str(tmp_path / "nowhere")))
-    with pytest.raises(ConfigError, match="has no captioner.json"):
+    with pytest.raises(ConfigError, match=r"has no captioner\.json"):
         make_captioner(CaptionConfig(model=str(tmp_path)))
     with pytest.raises(ConfigError, match="ships with scuba_ray"):
         make_captioner(CaptionConfig(model="phantom:no-such-captioner"))
