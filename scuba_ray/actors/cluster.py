@@ -84,40 +84,36 @@ def _embed() -> None:
 def _join(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except ray.exceptions.AuthenticationError as error:
-        raise ConfigError(
-            f"the Ray cluster at {address} wants its token: put it in RAY_AUTH_TOKEN, or copy the head's ~/.ray/auth_token here "
-            "(`ray get-auth-token` prints it there)"
-        ) from error
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise ConfigError(f"cannot join a Ray cluster at {address}: {error}") from error
+        raise ConfigError(
+            f"cannot join a Ray cluster at {address}: {str(error).splitlines()[0]}. Is it running and in reach? One that was "
+            "started with a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (`ray get-auth-token` there)"
+        ) from error
 
 
 @contextlib.contextmanager
 def _credentials(*, embedded: bool) -> Iterator[None]:
     """Token authentication for the time of a connection, unless the user set `RAY_AUTH_MODE`.
 
-    An embedded Ray gets a token of its own. To a cluster we bring the token this machine has, if any: a cluster started with
-    tokens wants it and one without ignores it. Ray reads both variables once and keeps them, so it is told to read again.
+    An embedded Ray gets a token of its own. Joining follows Ray's rule: `auto` brings the token of this machine if there is one,
+    an explicit address only with `RAY_AUTH_MODE=token` (a token shown to a cluster without them costs it its workers). Ray sets
+    the mode for the whole process and reads it once, so afterwards the environment is put back and Ray told to read again.
     """
     if _MODE in os.environ:
         yield
         return
-    before = os.environ.get(_TOKEN)
+    token = os.environ.get(_TOKEN)
     if embedded:
         os.environ[_TOKEN] = secrets.token_hex(32)
-    _read_again()
-    if embedded or AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
-        os.environ[_MODE] = "token"
         _read_again()
     try:
         yield
     finally:
         os.environ.pop(_MODE, None)
-        if before is None:
-            os.environ.pop(_TOKEN, None)
-        else:
-            os.environ[_TOKEN] = before
+        if embedded:
+            del os.environ[_TOKEN]
+        if token is not None:
+            os.environ[_TOKEN] = token
         _read_again()
 
 

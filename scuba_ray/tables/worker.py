@@ -6,7 +6,7 @@ and the rest is computed. Both engines call `run_chunk`, so an error means the s
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 import time
 
 import pyarrow as pa
@@ -168,23 +168,29 @@ def run_chunk(task: ChunkTask, chunk: Chunk, retries: int) -> Receipt:
 
 
 def set_up(task: ChunkTask, threads: int) -> None:
-    """Set a task up, with the same number of threads on every engine: sums are then taken in the same order.
+    """Set a task up, with the same number of torch threads on every engine: sums are then taken in the same order.
+
+    A task that computes with torch has it imported by now, or imports it in `setup`; one that does not is not made to wait.
 
     Raises
     ------
     ScubaError
         The task's own, unchanged; anything else as a WorkerError that names the step.
     """
+    _set_threads(threads)
     try:
-        if importlib.util.find_spec("torch") is not None:
-            import torch
-
-            torch.set_num_threads(threads)
         task.setup()
     except ScubaError:
         raise
     except Exception as error:
         raise failure(task.name, error, None) from error
+    _set_threads(threads)
+
+
+def _set_threads(threads: int) -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
 
 
 def failure(step: str, error: BaseException, chunk: Chunk | None) -> WorkerError:
