@@ -29,6 +29,9 @@ TRUTH = pa.schema(
 `weights` go with `terms`: the concepts, or for nuisance voxels size, luminance and contrast. `noise_ceiling` is the true one."""
 
 
+TRUTH_FILES = ("truth.parquet", "concepts.json", "other_drawings.json")
+
+
 def write_truth(folder: Path, truths: list[VoxelTruth], vocabulary: Vocabulary) -> None:
     """Write truth.parquet, concepts.json and, of drawings that belong to no concept, other_drawings.json."""
     rows = [
@@ -60,7 +63,7 @@ def write_truth(folder: Path, truths: list[VoxelTruth], vocabulary: Vocabulary) 
 
 
 def has_truth(folder: str | Path) -> bool:
-    """Whether a data set says what was planted in it."""
+    """Whether a data set says what was planted in it. Only phantoms do, and they lie on a disk."""
     return (Path(folder).expanduser() / "truth.parquet").is_file()
 
 
