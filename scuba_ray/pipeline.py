@@ -7,7 +7,7 @@ captioner was trained for, and the bank is made of its embeddings.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -17,7 +17,7 @@ from scuba_ray.bank.shards import BankFolder, open_bank
 from scuba_ray.config import BackboneConfig, EncodeConfig, EngineConfig, RunConfig, SubjectConfig
 from scuba_ray.datasets import make_images
 from scuba_ray.models.clip import make_backbone
-from scuba_ray.protocols import Analysis, Backbone, Engine, Resources
+from scuba_ray.protocols import Backbone, Engine, Resources
 from scuba_ray.registry import resolve
 from scuba_ray.stages.caption import Caption
 from scuba_ray.stages.encode import EncodeBank, EncodeStimuli
@@ -70,13 +70,12 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
                     embeddings = method.encode(subject, backbone)
                     voxels[subject.name, backbone.name] = method.fit(subject, backbone, embeddings)
             bank = method.bank()
-            results = list(voxels.values())
             for subject in config.subjects:
                 projections = method.project(subject, voxels[subject.name, study.reader.name], bank)
-                captions = method.caption(subject, projections)
-                results += [projections, captions]
-            results += method.analyze(results)
-            method.report(results)
+                method.caption(subject, projections)
+            for analysis in study.analyses:
+                steps.analyse(analysis)
+            method.report()
             steps.close_record()
     return folder
 
@@ -148,12 +147,15 @@ class _Methods:
     def fit(self, subject: SubjectConfig, backbone: Backbone, embeddings: Result) -> Result:
         """Fit a linear encoding model per voxel and judge it on held-out images; then the false-discovery rate over all."""
         settings, key = self.config.fit, _key(subject, backbone)
-        stage = Fit(subject=subject, backbone=backbone, run=self.folder, settings=settings, seed=self.config.seed, **self._model)
+        space: dict[str, Any] = {"backbone": backbone.name, "dim": backbone.dim, "run": self.folder}
+        stage = Fit(subject=subject, settings=settings, seed=self.config.seed, **space, **self._model)
         inputs = [self.study.identity[subject.name], embeddings.fingerprint]
         rows = self.study.datasets[subject.name].voxels().num_rows
         fits = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
-        finish = Significance(subject=subject.name, backbone=backbone, run=self.folder, resources=Resources())
-        return self.steps.complete(finish, key=key, rows=fits.rows, chunk=SIGNIFICANCE_CHUNK, inputs=[fits.fingerprint])
+        finish = Significance(subject=subject.name, resources=Resources(), **space)
+        return self.steps.complete(
+            finish, key=key, rows=fits.rows, chunk=SIGNIFICANCE_CHUNK, inputs=[fits.fingerprint], here=True
+        )
 
     def bank(self) -> tuple[BankFolder, str]:
         """The natural images that weights are projected on, and what made them: a bank built before, or one of the run's own."""
@@ -172,7 +174,8 @@ class _Methods:
     def project(self, subject: SubjectConfig, voxels: Result, bank: tuple[BankFolder, str]) -> Result:
         """Project weights onto natural images by a softmax at inverse temperature beta (METHOD, equations 3 and 4)."""
         settings, reader = self.config.project, self.study.reader
-        stage = Project(subject=subject.name, backbone=reader, run=self.folder, bank=bank[0], settings=settings, **self._model)
+        space: dict[str, Any] = {"backbone": reader.name, "dim": reader.dim, "run": self.folder}
+        stage = Project(subject=subject.name, bank=bank[0], settings=settings, **space, **self._model)
         return self.steps.complete(
             stage, key=voxels.key, rows=voxels.rows, chunk=settings.chunk, inputs=[voxels.fingerprint, bank[1]]
         )
@@ -182,7 +185,7 @@ class _Methods:
         settings = self.config.caption
         stage = Caption(
             subject=subject.name,
-            backbone=self.study.reader,
+            backbone=self.study.reader.name,
             captioner=self.study.captioner,
             run=self.folder,
             settings=settings,
@@ -192,25 +195,11 @@ class _Methods:
             stage, key=projections.key, rows=projections.rows, chunk=settings.chunk, inputs=[projections.fingerprint]
         )
 
-    def analyze(self, results: Sequence[Result]) -> list[Result]:
-        """Read finished tables into tidy ones, by the analyses that the configuration names."""
-        keys: dict[str, list[str]] = {}
-        for result in results:
-            keys.setdefault(result.table, []).append(result.key)
-        inputs = [result.fingerprint for result in results]
-        analyses: list[Analysis] = [resolve("analysis", name)(self.config) for name in self.config.analyses]
-        return [self.steps.analyse(analysis, keys=keys, inputs=inputs) for analysis in analyses]
-
-    def report(self, results: Sequence[Result]) -> str:
+    def report(self) -> str:
         """Write the page that shows all of it."""
         from scuba_ray.report.explorer import write_report
 
-        inputs = [
-            __version__,
-            self.config.name,
-            self.config.report.model_dump_json(),
-            *(result.fingerprint for result in results),
-        ]
+        inputs = [__version__, self.config.name, self.config.report.model_dump_json()]
         return self.steps.once("report", inputs, lambda: write_report(self.folder, self.config))
 
     @property

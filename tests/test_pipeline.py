@@ -242,11 +242,11 @@ def test_every_backbone_is_fitted_and_the_captioners_own_is_captioned(own_study:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"subjects": [{"name": "s", "path": "/nowhere"}]}, "no data set at /nowhere"),
-        ({"bank": {"images": "/nowhere"}}, "no folder of pictures at /nowhere"),
-        ({"bank": {"path": "/nowhere"}}, "no finished bank at /nowhere"),
-        ({"backbones": ["local-dir:/nowhere"]}, "nowhere"),
-        ({"caption": {"model": "/nowhere"}}, "nowhere"),
+        ({"subjects": [{"name": "s", "path": "/no/such/place"}]}, "no data set at /no/such/place"),
+        ({"bank": {"images": "/no/such/place"}}, "no folder of pictures at /no/such/place"),
+        ({"bank": {"path": "/no/such/place"}}, "no finished bank at /no/such/place"),
+        ({"backbones": ["local-dir:/no/such/place"]}, "no/such/place"),
+        ({"caption": {"model": "/no/such/place"}}, "no/such/place"),
         ({"device": "cuda:7"}, "device cuda:7 is not available"),
         ({"device": "tpu"}, "device must be cpu, cuda or cuda:N, got 'tpu'"),
         ({"engine": {"name": "local", "gpus_per_worker": 1}}, "set device to cuda"),

@@ -16,7 +16,7 @@ import torch
 
 from scuba_ray.config import CaptionConfig
 from scuba_ray.models.nouns import nouns_of
-from scuba_ray.protocols import Backbone, Captioner, Chunk, Resources, StageOutput
+from scuba_ray.protocols import Captioner, Chunk, Resources, StageOutput
 from scuba_ray.tables.columns import matrix, table_of
 from scuba_ray.tables.schemas import CAPTIONS
 from scuba_ray.tables.store import RunFolder
@@ -29,7 +29,7 @@ class Caption:
     """Captions of one subject's projections."""
 
     subject: str
-    backbone: Backbone
+    backbone: str
     captioner: Captioner
     run: RunFolder
     settings: CaptionConfig
@@ -55,14 +55,14 @@ class Caption:
         return self.captioner.load(self.device)
 
     def read(self, chunk: Chunk) -> pa.Table:
-        key = f"{self.subject}/{self.backbone.name}"
+        key = f"{self.subject}/{self.backbone}"
         return self.run.slice("projections", key, chunk.start, chunk.stop, columns=self.input_columns)
 
     def __call__(self, rows: pa.Table) -> StageOutput:
         best = [beams[0] for beams in self._writer.captions(torch.tensor(matrix(rows["embedding"])))]
         columns = {
             "subject": self.subject,
-            "backbone": self.backbone.name,
+            "backbone": self.backbone,
             "voxel_id": rows["voxel_id"],
             "partition": rows["partition"],
             "method": METHOD,

@@ -2,7 +2,9 @@
 
 Features are embeddings divided by their norms. Weights come from the training images alone (`_train`), scores from the test
 images alone (`_score`); nothing else passes between the two than weights and bias. Images without an embedding (quarantined by
-`encode`) take no part. A voxel whose status is not `ok` has no weight and no score: null, so that no mean can count it.
+`encode`) take no part. `sgd` is the published optimiser on the cached embeddings, without its jitter.
+
+A voxel whose status is not `ok` has no weight and no score: null, so that no mean can count it.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ from torch import Tensor
 
 from scuba_ray.config import FitConfig, SubjectConfig
 from scuba_ray.core.ridge import Gram, RidgeFit, fold_of_images, prepare_gram, ridge
+from scuba_ray.core.sgd import SgdFit, sgd
 from scuba_ray.core.statistics import normalised_r2, pearson, permutation_p, r2, split_half_cosine
 from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.datasets import make_dataset
 from scuba_ray.datasets.preparation import Prepared, prepare
 from scuba_ray.errors import DataError
-from scuba_ray.protocols import Backbone, Chunk, Resources, StageOutput, SubjectDataset
+from scuba_ray.protocols import Chunk, Resources, StageOutput, SubjectDataset
 from scuba_ray.tables.columns import matrix, numbers, table_of, vectors
 from scuba_ray.tables.schemas import fits_schema
 from scuba_ray.tables.store import RunFolder
@@ -42,11 +45,11 @@ class _Images:
 
 @dataclass(frozen=True)
 class _Weights:
-    """What the training images say of a block of voxels. Columns that a method does not have are NaN (`alpha`) or null."""
+    """What the training images say of a block of voxels. A method without penalty has no alpha."""
 
     weights_VD: npt.NDArray[np.float32]
     bias_V: npt.NDArray[np.float32]
-    alpha_V: npt.NDArray[np.float32]
+    alpha_V: npt.NDArray[np.float32] | None
     alpha_at_edge_V: npt.NDArray[np.bool_] | None
     split_half_V: npt.NDArray[np.float32]
     """Cosine of the weights of two halves of the training images, each fitted on its own."""
@@ -66,7 +69,8 @@ class Fit:
     """Encoding models of one subject's voxels under one backbone."""
 
     subject: SubjectConfig
-    backbone: Backbone
+    backbone: str
+    dim: int
     run: RunFolder
     settings: FitConfig
     seed: int
@@ -98,7 +102,7 @@ class Fit:
 
     def _images(self, split: str) -> _Images:
         """The images of one split whose embedding is there. Embeddings of the other split are never looked at."""
-        table = self.run.read("embeddings", key=f"{self.subject.name}/{self.backbone.name}")
+        table = self.run.read("embeddings", key=f"{self.subject.name}/{self.backbone}")
         table = table.filter(pc.equal(table["split"], split))
         stimuli = self._dataset.stimuli()["stimulus_id"].combine_chunks()
         rows_S = pc.index_in(table["stimulus_id"], value_set=stimuli).to_numpy().astype(np.int64)
@@ -159,15 +163,26 @@ class Fit:
         return _Weights(
             weights_VD=fit.weights_DV.T.cpu().numpy(),
             bias_V=fit.bias_V.cpu().numpy(),
-            alpha_V=fit.alpha_V.cpu().numpy(),
-            alpha_at_edge_V=fit.alpha_at_edge_V.cpu().numpy(),
+            alpha_V=fit.alpha_V.cpu().numpy() if isinstance(fit, RidgeFit) else None,
+            alpha_at_edge_V=fit.alpha_at_edge_V.cpu().numpy() if isinstance(fit, RidgeFit) else None,
             split_half_V=split_half_cosine(one, two).cpu().numpy(),
         )
 
-    def _fit(self, X_SD: Tensor, Y_SV: Tensor, part: int) -> RidgeFit:
-        low, high = self.settings.alpha_log10
-        alphas_A = torch.logspace(low, high, self.settings.alphas, dtype=torch.float64)
-        return ridge(self._grams[part], X_SD, Y_SV, alphas_A)
+    def _fit(self, X_SD: Tensor, Y_SV: Tensor, part: int) -> RidgeFit | SgdFit:
+        """One fit: of all training images (`part` 0) or of a half of them (1, 2)."""
+        settings = self.settings
+        if settings.method == "sgd":
+            return sgd(
+                lambda epoch: X_SD,
+                Y_SV,
+                seed=self.seed,
+                epochs=settings.epochs,
+                batch=settings.batch,
+                learning_rate=settings.learning_rate,
+                weight_decay=settings.weight_decay,
+            )
+        low, high = settings.alpha_log10
+        return ridge(self._grams[part], X_SD, Y_SV, torch.logspace(low, high, settings.alphas, dtype=torch.float64))
 
     def _score(self, weights: _Weights, Y_SV: Tensor) -> _Scores:
         """Judge weights by responses to the test images; NaN throughout where there are none."""
@@ -193,11 +208,11 @@ class Fit:
         columns = {
             **{name: rows[name] for name in ("voxel_id", "hemi", "vertex", "i", "j", "k", "xyz", "rois")},
             "subject": self.subject.name,
-            "backbone": self.backbone.name,
+            "backbone": self.backbone,
             "weight": vectors(weights.weights_VD, usable),
             "bias": numbers(weights.bias_V, usable),
-            "alpha": numbers(weights.alpha_V, usable),
-            "alpha_at_edge": pa.array(weights.alpha_at_edge_V, mask=~usable),
+            "alpha": None if weights.alpha_V is None else numbers(weights.alpha_V, usable),
+            "alpha_at_edge": None if weights.alpha_at_edge_V is None else pa.array(weights.alpha_at_edge_V, mask=~usable),
             "r2": numbers(scores.r2_V, usable),
             "r": numbers(scores.r_V, usable),
             "noise_ceiling": numbers(ceiling_V, usable),
@@ -207,4 +222,4 @@ class Fit:
             "status": status,
             "bad_trials": prepared.bad_trials_V[mine],
         }
-        return table_of(fits_schema(self.backbone.dim), columns)
+        return table_of(fits_schema(self.dim), columns)

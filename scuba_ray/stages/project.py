@@ -20,7 +20,7 @@ from scuba_ray.bank.shards import BankFolder
 from scuba_ray.config import ProjectConfig
 from scuba_ray.core.projection import Projection, SoftmaxState, empty_state, finish, update
 from scuba_ray.core.vectors import unit_and_norm
-from scuba_ray.protocols import Backbone, BadRow, Chunk, Resources, StageOutput
+from scuba_ray.protocols import BadRow, Chunk, Resources, StageOutput
 from scuba_ray.tables.columns import matrix, numbers, table_of, vectors
 from scuba_ray.tables.schemas import PARTITIONS, WHOLE_BANK, projections_schema
 from scuba_ray.tables.store import RunFolder
@@ -31,7 +31,8 @@ class Project:
     """Projections of one subject's voxels on one bank. Memory: V * D * 4 * 6 bytes of state, 2 * V * tile * 4 of work, a tile."""
 
     subject: str
-    backbone: Backbone
+    backbone: str
+    dim: int
     run: RunFolder
     bank: BankFolder
     settings: ProjectConfig
@@ -51,7 +52,7 @@ class Project:
         _ = self.bank.shards
 
     def read(self, chunk: Chunk) -> pa.Table:
-        key = f"{self.subject}/{self.backbone.name}"
+        key = f"{self.subject}/{self.backbone}"
         return self.run.slice("voxels", key, chunk.start, chunk.stop, columns=self.input_columns)
 
     def __call__(self, rows: pa.Table) -> StageOutput:
@@ -100,7 +101,7 @@ class Project:
         ids, cosines = self._nearest(flat(projection.nearest_index_PVk), flat(projection.nearest_cos_PVk))
         columns = {
             "subject": self.subject,
-            "backbone": self.backbone.name,
+            "backbone": self.backbone,
             "voxel_id": np.repeat(voxel_V, len(partition_P)),
             "partition": np.tile(partition_P, len(voxel_V)),
             "embedding": vectors(flat(projection.embedding_PVD)),
@@ -111,7 +112,7 @@ class Project:
             "nearest_cos": cosines,
             "missing_mass": 0.0,
         }
-        return table_of(projections_schema(self.backbone.dim), columns)
+        return table_of(projections_schema(self.dim), columns)
 
     def _nearest(self, index_Nk: npt.NDArray[np.int64], cos_Nk: npt.NDArray[np.float32]) -> tuple[pa.Array, pa.Array]:
         """Ids and cosines of the nearest pictures, fewer than `nearest` where there are no more."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from scuba_ray.core.statistics import benjamini_hochberg
-from scuba_ray.protocols import Backbone, Chunk, Resources, StageOutput
+from scuba_ray.protocols import Chunk, Resources, StageOutput
 from scuba_ray.tables.columns import numbers, table_of
 from scuba_ray.tables.schemas import voxels_schema
 from scuba_ray.tables.store import RunFolder
@@ -27,7 +27,8 @@ class Significance:
     """Benjamini-Hochberg q of one subject's voxels under one backbone; null where p is."""
 
     subject: str
-    backbone: Backbone
+    backbone: str
+    dim: int
     run: RunFolder
     resources: Resources
 
@@ -39,7 +40,7 @@ class Significance:
 
     @property
     def key(self) -> str:
-        return f"{self.subject}/{self.backbone.name}"
+        return f"{self.subject}/{self.backbone}"
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {"rate": "benjamini-hochberg"}
@@ -58,4 +59,4 @@ class Significance:
         return fits.append_column("q", numbers(self._q[chunk.start : chunk.stop]))
 
     def __call__(self, rows: pa.Table) -> StageOutput:
-        return StageOutput(table_of(voxels_schema(self.backbone.dim), {name: rows[name] for name in rows.column_names}))
+        return StageOutput(table_of(voxels_schema(self.dim), {name: rows[name] for name in rows.column_names}))

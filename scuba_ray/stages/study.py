@@ -16,7 +16,8 @@ from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.models.clipcap import make_captioner
-from scuba_ray.protocols import Backbone, Captioner, ImageSource, Resources, SubjectDataset
+from scuba_ray.protocols import Analysis, Backbone, Captioner, ImageSource, Resources, SubjectDataset
+from scuba_ray.registry import resolve
 from scuba_ray.tables import files
 
 _DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
@@ -37,6 +38,7 @@ class Study:
     """What the run's own bank is built from; or"""
     bank: BankFolder | None
     """a bank built before."""
+    analyses: tuple[Analysis, ...]
     resources: Resources
     """What one worker of a model step holds."""
 
@@ -47,8 +49,8 @@ def open_study(config: RunConfig) -> Study:
     Raises
     ------
     ConfigError
-        If a path is not there, a device is not available, a bank was made with another backbone, or the captioner was trained
-        for none of the backbones.
+        If a path is not there, a device is not available, a bank was made with another backbone, the captioner was trained
+        for none of the backbones, or an analysis cannot be made of this data.
     DataError
         If a data set's files do not fit each other.
     """
@@ -64,7 +66,8 @@ def open_study(config: RunConfig) -> Study:
         assert config.bank.images is not None, "BankConfig gives one of path and images"
         pictures = make_images(config.bank.source, config.bank.images)
     identity = {name: dataset.fingerprint() for name, dataset in datasets.items()}
-    return Study(datasets, identity, backbones, reader, captioner, pictures, bank, resources)
+    analyses = tuple(resolve("analysis", name)(config) for name in config.analyses)
+    return Study(datasets, identity, backbones, reader, captioner, pictures, bank, analyses, resources)
 
 
 def located(config: RunConfig) -> RunConfig:

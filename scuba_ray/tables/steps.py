@@ -8,7 +8,7 @@ step again, but nothing after it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,12 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scuba_ray.errors import DataError, ScubaError
-from scuba_ray.protocols import Analysis, Chunk, Engine, Stage
+from scuba_ray.errors import ConfigError, DataError, ScubaError
+from scuba_ray.protocols import Analysis, Chunk, Engine, Receipt, Stage
 from scuba_ray.tables import files
 from scuba_ray.tables.fingerprint import fingerprint
 from scuba_ray.tables.store import RunFolder, Unit
-from scuba_ray.tables.worker import RESUMES, StageTask
+from scuba_ray.tables.worker import RESUMES, StageTask, run_chunk
 
 ANALYSIS_KEY = "run"
 """An analysis reads all subjects at once: its table has one unit."""
@@ -84,6 +84,8 @@ class Steps:
         self._about = dict(about)
         self._earlier = _earlier_run(run)
         self._records: dict[str, dict[str, Any]] = {}
+        self.results: list[Result] = []
+        """What has been completed, in order."""
         self._listen = listen or (lambda progress: None)
         self._stack = ExitStack()
 
@@ -93,7 +95,7 @@ class Steps:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def complete(self, stage: Stage, *, key: str, rows: int, chunk: int, inputs: Sequence[str]) -> Result:
+    def complete(self, stage: Stage, *, key: str, rows: int, chunk: int, inputs: Sequence[str], here: bool = False) -> Result:
         """Compute the chunks of `stage` that are not on disk and write the manifest.
 
         Parameters
@@ -106,6 +108,8 @@ class Steps:
             Rows a part is made of.
         inputs : sequence of str
             Fingerprints of what it reads.
+        here : bool
+            Compute in this process: for a step that takes less time than workers take to start.
 
         Raises
         ------
@@ -122,53 +126,60 @@ class Steps:
         began = time.perf_counter()
         missing = self.run.missing(unit, chunks)
         if missing:
-            self._compute(stage, unit, chunks, missing)
+            self._compute(stage, unit, chunks, missing, here)
         self.run.finish(unit, chunks)
         written = self.run.rows(stage.table, key)
-        self._record(unit, made_of, _Taken(rows, written, len(chunks), len(missing), round(time.perf_counter() - began, 3)))
+        taken = _Taken(rows, written, len(chunks), len(missing), round(time.perf_counter() - began, 3))
         if written == 0:
             raise DataError(
                 f"step {stage.name} ({key}): not one of the {rows} rows of {stage.input_name} gave a result{self._why(unit)}"
             )
-        return Result(stage.table, key, made_of, written)
+        return self._done(unit, made_of, taken)
 
-    def analyse(self, analysis: Analysis, *, keys: Mapping[str, Sequence[str]], inputs: Sequence[str]) -> Result:
-        """Complete an analysis of finished tables, in this process; `keys` says which units of each table it is given."""
+    def analyse(self, analysis: Analysis) -> Result:
+        """Complete an analysis of the tables that steps have completed so far, in this process.
+
+        Raises
+        ------
+        ConfigError
+            If it reads a table that no step has written.
+        """
+        tables = {name: [result for result in self.results if result.table == name] for name in analysis.inputs}
+        for name in (name for name, results in tables.items() if not results):
+            known = ", ".join(sorted({result.table for result in self.results}))
+            raise ConfigError(
+                f"analysis {analysis.name} reads the table {name!r}, which this run does not write; it writes {known}"
+            )
+        inputs = [result.fingerprint for results in tables.values() for result in results]
         table = f"analyses/{analysis.name}"
-        made_of = fingerprint(table, analysis.version, analysis.fingerprint(), list(inputs))
+        made_of = fingerprint(table, analysis.version, analysis.fingerprint(), inputs)
         unit = self.run.begin(step=analysis.name, table=table, key=ANALYSIS_KEY, fingerprint=made_of)
         whole = [Chunk(0, 0, 1)]
         began = time.perf_counter()
         missing = self.run.missing(unit, whole)
         if missing:
-            tables = {name: pa.concat_tables([self.run.read(name, key=key) for key in keys[name]]) for name in analysis.inputs}
-            unit.write(whole[0], analysis.run(tables))
+            unit.write(whole[0], analysis.run({name: self._read(results) for name, results in tables.items()}))
         self.run.finish(unit, whole)
         written = self.run.rows(table, ANALYSIS_KEY)
-        self._record(unit, made_of, _Taken(1, written, 1, len(missing), round(time.perf_counter() - began, 3)))
-        return Result(table, ANALYSIS_KEY, made_of, written)
+        taken = _Taken(1, written, 1, len(missing), round(time.perf_counter() - began, 3))
+        return self._done(unit, made_of, taken)
 
     def once(self, name: str, inputs: Sequence[str], make: Callable[[], str]) -> str:
-        """Make a file unless this run folder's record says that the same inputs made it; return its location."""
-        made_of = fingerprint(name, list(inputs))
+        """Make a file of the run from everything completed so far, unless the same made it before; return its location."""
+        made_of = fingerprint(name, list(inputs), [result.fingerprint for result in self.results])
         earlier = self._earlier.get(name, {})
         began = time.perf_counter()
         if earlier.get("fingerprint") == made_of and self._has_file(earlier["file"]):
             self._records[name] = earlier
         else:
-            location = make()
-            seconds = round(time.perf_counter() - began, 3)
-            self._records[name] = {
-                "file": location.removeprefix(f"{self.run.location}/"),
-                "fingerprint": made_of,
-                "seconds": seconds,
-            }
+            file = make().removeprefix(f"{self.run.location}/")
+            self._records[name] = {"file": file, "fingerprint": made_of, "seconds": round(time.perf_counter() - began, 3)}
         self._save()
         return f"{self.run.location}/{self._records[name]['file']}"
 
     # ------------------------------------------------------------------------------------------ running and recording
 
-    def _compute(self, stage: Stage, unit: Unit, chunks: Sequence[Chunk], missing: Sequence[Chunk]) -> None:
+    def _compute(self, stage: Stage, unit: Unit, chunks: Sequence[Chunk], missing: Sequence[Chunk], here: bool) -> None:
         """Run the missing chunks on the engine, reporting as receipts come in."""
         began = time.perf_counter()
         resumed = len(chunks) - len(missing)
@@ -181,7 +192,8 @@ class Steps:
 
         tell()
         try:
-            for receipt in self._running_engine().map(StageTask(stage, unit), missing):
+            task = StageTask(stage, unit)
+            for receipt in _in_this_process(task, missing) if here else self._running_engine().map(task, missing):
                 done += 1
                 rows_done += receipt.chunk.stop - receipt.chunk.start
                 bad += receipt.bad_rows
@@ -200,7 +212,10 @@ class Steps:
             self._engine = engine
         return self._engine
 
-    def _record(self, unit: Unit, made_of: str, taken: _Taken) -> None:
+    def _read(self, results: Sequence[Result]) -> pa.Table:
+        return pa.concat_tables([self.run.read(result.table, key=result.key) for result in results])
+
+    def _done(self, unit: Unit, made_of: str, taken: _Taken) -> Result:
         """Remember what the step took; one that computed nothing keeps the record of the run that did."""
         name = f"{unit.step} {unit.key}"
         earlier = self._earlier.get(name, {})
@@ -214,6 +229,8 @@ class Steps:
         same = taken.computed_chunks == 0 and earlier.get("fingerprint") == unit.fingerprint
         self._records[name] = {**earlier, "computed_chunks": 0} if same else record
         self._save()
+        self.results.append(Result(unit.table, unit.key, made_of, taken.rows))
+        return self.results[-1]
 
     def _save(self) -> None:
         """Write `run.json` after every step: a run that is killed has told how far it came."""
@@ -234,6 +251,12 @@ class Steps:
     def _why(self, unit: Unit) -> str:
         bad = self._bad_rows(unit)
         return f"; the first: {bad['key'][0].as_py()}: {bad['reason'][0].as_py()}" if len(bad) else ""
+
+
+def _in_this_process(task: StageTask, chunks: Sequence[Chunk]) -> Iterator[Receipt]:
+    task.setup()
+    for chunk in chunks:
+        yield run_chunk(task, chunk, retries=0)
 
 
 def cut(rows: int, size: int) -> list[Chunk]:
