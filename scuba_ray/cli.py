@@ -7,6 +7,7 @@ configuration error; 130 stopped by Ctrl-C. Text for people goes to stderr, resu
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -98,7 +99,7 @@ def demo(
             listen=listen,
             drawn=listen.counter("phantom", "pictures"),
         )
-    print(closing_words(folder))
+    print(closing_words(folder, width=None if sys.stdout.isatty() else 130))
 
 
 @app.command()

@@ -13,18 +13,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scuba_ray.analyses.recovery import METHOD, MOST_FREQUENT, SHUFFLED, WITHIN_ROI
+from scuba_ray.analyses.recovery_summary import CEILING, summarise
 from scuba_ray.config import RunConfig, make_config
 from scuba_ray.phantom.make import make_phantom
 from scuba_ray.pipeline import run
-from scuba_ray.report.explorer import RECOVERY
-from scuba_ray.report.joined import voxel_rows
 from scuba_ray.report.render import render
-from scuba_ray.report.summary import CEILING, recovery
 from scuba_ray.tables.steps import Progress
 from scuba_ray.tables.store import RunFolder
 
+TABLE = "analyses/recovery"
 SHOWN = 24
 """Voxels in the closing table: one per region and voxel class, at most so many."""
+_HEADINGS = {METHOD: "its caption", SHUFFLED: "any voxel's", WITHIN_ROI: "its region's", MOST_FREQUENT: "most frequent"}
+"""Whose caption is judged, method by method."""
 
 
 def run_demo(
@@ -82,50 +84,62 @@ def demo_config(out: str, data: str, *, engine: str = "ray", seed: int = 0) -> R
     )
 
 
-def closing_words(run: RunFolder) -> str:
-    """Return a sample of voxels with planted concept and caption, the recovery figures and where the report lies."""
-    truth = run.read(RECOVERY)
-    return (
-        f"{render(_sample(truth, voxel_rows(run)))}\n"
-        f"Captions that name the planted concept, of voxels with a noise ceiling of {CEILING:g} or more (95 % interval):\n"
-        f"{render(_figures(truth))}\n"
-        f"report: {run.location}/report/index.html"
-    )
+def closing_words(run: RunFolder, *, width: int | None = None) -> str:
+    """Return a sample of voxels with planted concept and caption, the recovery figures and where the report lies.
+
+    Tables are `width` characters wide; none fits them to the terminal.
+    """
+    truth = run.read(TABLE)
+    figures = summarise(truth)
+    words = [
+        render(_sample(truth, run.read("voxels", columns=["voxel_id", "r2"])), width=width),
+        f"Share of captions that name what was planted, in voxels with a noise ceiling of {CEILING:g} or more (95 % interval):",
+        render(_rates(figures), width=width),
+    ]
+    for row in figures.to_pylist():
+        if row["driver_and_companion"] is not None and row["method"] == METHOD:
+            words.append(
+                f"confound: {row['rate']:.2f} name the concept that drives the voxel, {row['companion']:.2f} the one that only "
+                f"comes with it, {row['driver_and_companion']:.2f} both\n"
+            )
+    return "\n".join([*words, f"report: {run.location}/report/index.html"])
 
 
 def _sample(truth: pa.Table, voxels: pa.Table) -> pa.Table:
-    """One voxel per region and class, drawn at random among those whose ceiling is not below `CEILING` where there are any."""
-    own = truth.filter(pc.equal(truth["method"], truth["method"][0]))
-    planted = {row["voxel_id"]: row for row in own.to_pylist()}
+    """One voxel per class and region, drawn at random among those whose ceiling counts, where there are any."""
+    r2_of = dict(zip(voxels["voxel_id"].to_pylist(), voxels["r2"].to_pylist(), strict=True))
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for voxel in voxels.to_pylist():
-        row = planted[voxel["voxel_id"]]
-        groups.setdefault((row["voxel_class"], ", ".join(voxel["rois"])), []).append({**voxel, **row})
+    for row in truth.filter(pc.equal(truth["method"], METHOD)).to_pylist():
+        groups.setdefault((row["voxel_class"], row["roi"]), []).append(row)
     draw = random.Random(0)
-    rows = []
-    for (kind, roi), members in sorted(groups.items()):
-        audible = [one for one in members if (one["noise_ceiling"] or 0) >= CEILING] or members
-        one = draw.choice(audible)
-        rows.append(
+    drawn = [
+        draw.choice([one for one in members if (one["noise_ceiling"] or 0) >= CEILING] or members)
+        for _, members in sorted(groups.items())
+    ]
+    if len(drawn) > SHOWN:
+        drawn = [drawn[index] for index in sorted(draw.sample(range(len(drawn)), SHOWN))]
+    return pa.Table.from_pylist(
+        [
             {
                 "voxel_id": one["voxel_id"],
-                "roi": roi,
-                "class": kind,
-                "planted": one["concept"],
+                "roi": one["roi"],
+                "class": one["voxel_class"],
+                "planted": one["concept"] or "nothing",
                 "caption": one["caption"],
-                "named": "–" if one["hit"] is None else "yes" if one["hit"] else "no",
-                "r2": one["r2"],
+                "named": {True: "yes", False: "no", None: "–"}[one["hit"]],
+                "r2": r2_of[one["voxel_id"]],
             }
-        )
-    chosen = rows if len(rows) <= SHOWN else sorted(draw.sample(rows, SHOWN), key=lambda row: (row["class"], row["roi"]))
-    return pa.Table.from_pylist(chosen)
+            for one in drawn
+        ]
+    )
 
 
-def _figures(truth: pa.Table) -> pa.Table:
-    """Recovery rates, a row per voxel class and a column per method."""
-    methods = list(dict.fromkeys(truth["method"].to_pylist()))
+def _rates(figures: pa.Table) -> pa.Table:
+    """Recovery rates as text, a row per voxel class and a column per method."""
     rows: dict[str, dict[str, Any]] = {}
-    for one in recovery(truth):
-        row = rows.setdefault(one["kind"], {"class": one["kind"], "voxels": one["voxels"], **dict.fromkeys(methods)})
-        row[one["method"]] = f"{one['rate']:.2f} ({one['bounds'][0]:.2f}-{one['bounds'][1]:.2f})"
+    for one in figures.to_pylist():
+        row = rows.setdefault(
+            one["voxel_class"], {"class": one["voxel_class"], "voxels": one["voxels"], **dict.fromkeys(_HEADINGS.values())}
+        )
+        row[_HEADINGS[one["method"]]] = f"{one['rate']:.2f} ({one['low']:.2f}-{one['high']:.2f})"
     return pa.Table.from_pylist(list(rows.values()))
