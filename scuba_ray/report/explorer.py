@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray import __version__
+from scuba_ray.analyses.recovery_summary import CEILING
 from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.errors import DataError, ScubaError
 from scuba_ray.report import page, palette, payload, summary, surface, thumbnails
@@ -69,7 +70,7 @@ def gather(run: RunFolder, config: RunConfig, thumbnail_bytes: int = THUMBNAIL_B
         "sets": sets,
         "nearest": payload.NEAREST,
         "thumbnails": _thumbnails(run, config, sets, images.all, thumbnail_bytes),
-        "recovery": {"ceiling": summary.CEILING, "rows": summary.recovery(truth)} if truth is not None else None,
+        "recovery": {"ceiling": CEILING, "rows": summary.recovery(truth)} if truth is not None else None,
         "quarantined": run.quarantine().num_rows,
         "run": run.read_run_json(),
     }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scuba_ray.tables.store import RunFolder
 
 _TABLE = ("subject", "backbone", "voxel_id", "rois", "noise_ceiling", "r2")
+_NAMED_ELSEWHERE = {"subject", "backbone", "caption"}
 _DETAILS = pa.schema([("subject", pa.string()), ("backbone", pa.string()), ("item", pa.string()), ("value", pa.string())])
 
 
@@ -158,7 +159,7 @@ def _same(rows: list[dict[str, Any]], voxel: dict[str, Any]) -> list[dict[str, A
 
 
 def _scores(voxel: dict[str, Any]) -> list[tuple[str, str]]:
-    shown = {name: value for name, value in voxel.items() if name not in {"subject", "backbone"} and value is not None}
+    shown = {name: value for name, value in voxel.items() if name not in _NAMED_ELSEWHERE and value is not None}
     return [(name, _text(value)) for name, value in shown.items()]
 
 

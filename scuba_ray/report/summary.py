@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-CEILING = 0.3
-"""Noise ceiling from which on a voxel counts in the recovery figures (share of variance)."""
+from scuba_ray.analyses.recovery_summary import CEILING, summarise
+from scuba_ray.report.payload import rounded
+
 FDR = 0.05
 
 _MAPS: tuple[dict[str, Any], ...] = (
@@ -79,35 +80,22 @@ def maps(voxels: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def recovery(table: pa.Table) -> list[dict[str, Any]]:
-    """Rate of captions that name the planted concept, per subject, method and voxel class, with Wilson 95 % bounds.
-
-    Voxels with a ceiling of at least `CEILING` and something planted (`hit` not null) count.
-    """
-    groups: dict[tuple[str, str, str], list[bool]] = {}
-    names = ("subject", "method", "voxel_class", "noise_ceiling", "hit")
-    for subject, method, kind, ceiling, hit in zip(*(table[name].to_pylist() for name in names), strict=True):
-        if hit is not None and ceiling is not None and ceiling >= CEILING:
-            groups.setdefault((subject, method, kind), []).append(hit)
+    """`analyses.recovery_summary` of the recovery table: rates per subject, backbone, voxel class and method, as mappings."""
     return [
-        {
-            "subject": subject,
-            "method": method,
-            "kind": kind,
-            "voxels": len(hits),
-            "rate": sum(hits) / len(hits),
-            "bounds": _wilson(hits),
-        }
-        for (subject, method, kind), hits in groups.items()
+        {name: rounded([value])[0] if isinstance(value, float) else value for name, value in row.items()}
+        for row in summarise(table, ceiling=CEILING).to_pylist()
     ]
 
 
 def planted(table: pa.Table, voxels: Mapping[str, Any], method: str) -> dict[str, Any] | None:
     """What was planted in each voxel of a set, and whether its caption names it; null where the analysis has no such subject."""
-    names = ("subject", "voxel_id", "method", "voxel_class", "concept", "hit")
+    names = ("subject", "backbone", "voxel_id", "method", "voxel_class", "concept", "hit")
     found = {
         voxel: (kind, concept, hit)
-        for subject, voxel, made_by, kind, concept, hit in zip(*(table[name].to_pylist() for name in names), strict=True)
-        if subject == voxels["subject"] and made_by == method
+        for subject, backbone, voxel, made_by, kind, concept, hit in zip(
+            *(table[name].to_pylist() for name in names), strict=True
+        )
+        if (subject, backbone, made_by) == (voxels["subject"], voxels["backbone"], method)
     }
     rows = [found.get(voxel, (None, None, None)) for voxel in voxels["voxel"]]
     columns = dict(zip(("kind", "concept", "hit"), map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
@@ -117,12 +105,3 @@ def planted(table: pa.Table, voxels: Mapping[str, Any], method: str) -> dict[str
 def _median(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return median(known) if known else None
-
-
-def _wilson(hits: Sequence[bool]) -> tuple[float, float]:
-    """Wilson's 95 % interval of a rate (Wilson 1927)."""
-    count, z = len(hits), 1.959964
-    rate = sum(hits) / count
-    centre = (rate + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -53,8 +53,12 @@ def settle(page: Chrome) -> None:
 
 
 def caption_of(written: Written, voxel: int) -> str:
+    return captions(written)[voxel]
+
+
+def captions(written: Written) -> dict[int, str]:
     rows = written.run.read("captions", key="subj01/tiny").to_pylist()
-    return next(row["caption"] for row in rows if row["voxel_id"] == voxel and row["partition"] == -1)
+    return {row["voxel_id"]: row["caption"] for row in rows if row["partition"] == -1}
 
 
 def rows(page: Chrome) -> list[Any]:
@@ -139,14 +143,20 @@ def test_the_patch_is_drawn_where_it_is_pointed_at(page: Chrome, written: Writte
 
 
 def test_search_filters_the_table(page: Chrome, written: Written) -> None:
-    table = written.run.read("voxels", key="subj01/tiny")
-    fruit = [voxel for voxel in table["voxel_id"].to_pylist() if "fruit" in caption_of(written, voxel)]
+    fruit = [caption for caption in captions(written).values() if "ripe fruit" in caption]
     assert search(page, "ripe FRUIT") == f"{len(fruit)} of {VOXELS} voxels"
     assert all("fruit" in row.find_element(By.CLASS_NAME, "caption").text for row in rows(page))
     assert search(page, "no such words") == f"0 of {VOXELS} voxels"
     assert page.find_element(By.ID, "none").is_displayed()
     page.find_element(By.ID, "clear").click()
     assert page.find_element(By.ID, "count").text == f"{VOXELS} voxels"
+
+
+def test_a_row_can_be_clicked_right_after_typing(page: Chrome) -> None:
+    page.find_element(By.ID, "search").send_keys("ripe fruit")
+    WebDriverWait(page, 10).until(lambda driver: " of " in driver.find_element(By.ID, "count").text)
+    rows(page)[1].click()
+    assert "ripe fruit" in page.find_element(By.CSS_SELECTOR, "#panel .caption").text
 
 
 def test_regions_and_ceiling_filter(page: Chrome, written: Written) -> None:

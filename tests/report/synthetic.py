@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from scuba_ray.analyses.recovery import RECOVERY
 from scuba_ray.config import RunConfig, make_config
 from scuba_ray.datasets.geometry import surface
 from scuba_ray.protocols import Chunk
@@ -66,7 +67,7 @@ def write_run(
             finish(run, "voxels", key, rows)
             finish(run, "projections", key, _projections(subject, voxels, ids, rng))
             finish(run, "captions", key, _captions(subject, rows))
-        finish(run, "analyses/recovery", "run", _recovery(run.read("voxels"), run.read("captions")))
+        finish(run, "analyses/recovery", "run", _recovery(run.read("voxels")))
         settings = config.model_dump(mode="json")
         run.write_run_json(
             {"name": config.name, "config": settings, "versions": {"torch": "2.14"}, "steps": {"fit": {"seconds": 1.5}}}
@@ -189,18 +190,18 @@ def _captions(subject: str, voxels: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=CAPTIONS)
 
 
-def _recovery(voxels: pa.Table, captions: pa.Table) -> pa.Table:
+def _recovery(voxels: pa.Table) -> pa.Table:
     """The phantom's verdicts: every third voxel a hit, every ninth for a shuffled control; classes in turn."""
-    kinds = ("single", "double", "broad", "confound", "nuisance", "null")
-    subject, voxel, ceiling = (voxels[name].to_pylist() for name in ("subject", "voxel_id", "noise_ceiling"))
+    kinds = ("single", "double", "broad", "confound", "nuisance", "null", "single")
     rows = []
-    for index in range(voxels.num_rows):
+    for index, voxel in enumerate(voxels.select(["subject", "backbone", "voxel_id", "noise_ceiling"]).to_pylist()):
         kind = kinds[index % len(kinds)]
-        for method, every in (("brainscuba", 3), ("shuffled", 9)):
-            silent = kind in {"nuisance", "null"}
+        silent = kind in {"nuisance", "null"}
+        for method, every in (("brainscuba", 3), ("shuffled-within-roi", 9)):
+            hit = None if silent else index % every == 0
             rows.append({
-                "subject": subject[index], "voxel_id": voxel[index], "voxel_class": kind,
-                "concept": None if silent else "mammals", "noise_ceiling": ceiling[index], "caption": "",
-                "hit": None if silent else index % every == 0, "method": method,
+                **voxel, "method": method, "voxel_class": kind, "concept": None if silent else "mammals", "caption": "",
+                "hit": hit, "chance": None if hit is None else float(hit),
+                "hit_both": False if kind == "double" else None, "companion_hit": True if kind == "confound" else None,
             })  # fmt: skip
-    return pa.Table.from_pylist(rows)
+    return pa.Table.from_pylist(rows, schema=RECOVERY)

@@ -72,10 +72,10 @@ function note() {
 
 function hover(place, x, y) {
   const tip = $("tip");
-  const rows = place === -1 || !place ? null : state.set.rowsAt[place[0]].get(place[1]);
+  const rows = !place ? null : state.set.rowsAt[place[0]].get(place[1]);
   tip.hidden = !rows;
   $("canvas").style.cursor = rows ? "pointer" : "";
-  if (!rows) return;
+  if (!rows) return false;
   const { set } = state;
   const row = rows.find((one) => state.passing[one]) ?? rows[0];
   const line = `${roiText(set, row) || "no region"} · R² ${shown(set.scores.r2[row])} · ceiling ${shown(set.scores.noise_ceiling[row])}`;
@@ -85,6 +85,7 @@ function hover(place, x, y) {
   const [width, height] = stage.size;
   tip.style.left = `${Math.max(4, Math.min(x + 16, width - tip.offsetWidth - 4))}px`;
   tip.style.top = `${y + 18 + tip.offsetHeight > height ? Math.max(4, y - tip.offsetHeight - 12) : y + 18}px`;
+  return true;
 }
 
 // -------------------------------------------------------------------------------------------------- controls
@@ -120,7 +121,9 @@ function openNumber(number) {
   const set = openSet(DATA.sets[number]);
   const same = state.set && state.set.geometry === set.geometry;
   Object.assign(state, { set, row: -1 });
-  $("subtitle").textContent = `Subject ${set.subject} · backbone ${set.backbone} · ${set.voxel.length.toLocaleString("en")} voxels, each with a caption of its own`;
+  const silent = set.caption.filter((caption) => caption < 0).length;
+  const said = silent ? `${several(silent, "voxel has", "voxels have")} no caption` : "a caption for every voxel";
+  $("subtitle").textContent = `Subject ${set.subject} · backbone ${set.backbone} · ${said}`;
   const maps = [{ key: "roi", label: "Region" }, ...set.maps];
   if (!maps.some((one) => one.key === state.map)) state.map = "roi";
   $("map").replaceChildren(...maps.map(({ key, label }) => make("option", { value: key, text: label, selected: key === state.map })));
@@ -186,7 +189,9 @@ function start() {
   let typing = 0;
   const find = () => {
     clearTimeout(typing);
-    state.words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    if (words.join(" ") === state.words.join(" ")) return;  // leaving the box for a row must not take the row from under the click
+    state.words = words;
     refilter();
   };
   $("search").addEventListener("input", () => {

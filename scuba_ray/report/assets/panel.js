@@ -97,7 +97,7 @@ function scores(set, row) {
   return make("dl", { class: "scores", children: cells });
 }
 
-const partName = (partition) => (partition < 0 ? "whole bank" : `partition ${partition + 1}`);
+const partName = (partition) => (partition < 0 ? "whole bank" : `partition ${partition}`);
 
 /** Captions by method and partition, each with the number of images its projection averaged. */
 function captions(set, row) {

@@ -3,13 +3,11 @@
 const GYRUS = { light: [0.87, 0.86, 0.84], dark: [0.40, 0.41, 0.43] };
 const SULCUS = { light: [0.74, 0.73, 0.71], dark: [0.29, 0.30, 0.32] };
 const TURN_MS = 550;
-// A patch is turned towards the viewer when its normal's share in that direction is below this.
-const OBLIQUE = 0.25;
-// Pixels beside a hemisphere, and above and below it.
-const [GAP, FOOT] = [12, 40];
+const OBLIQUE = 0.25;  // a chosen patch is turned to the viewer when its normal's share in that direction is below this
+const [GAP, FOOT] = [12, 40];  // pixels beside a hemisphere, and above and below it
 
 class Stage {
-  /** `hover(row, x, y)` and `choose(row)` are told of a vertex's best voxel under the pointer; row is -1 for none. */
+  /** `hover(place, x, y)` is told what is under the pointer ([hemisphere, vertex] or null) and says whether a voxel is there. */
   constructor({ hover, choose }) {
     this.canvas = $("canvas");
     this.tell = { hover, choose };
@@ -205,7 +203,8 @@ class Stage {
     const size = this.layout.scale * this.zoom;
     const frames = this.hemispheres.map((_, h) => {
       const [x, y] = this.middle(h);
-      const lifted = [this.lifted.hover, this.lifted.chosen].map((place) => (place && place[0] === h ? place[1] : -1));
+      const { hover } = this.lifted;
+      const lifted = hover && hover[0] === h ? hover[1] : -1;
       return {
         turn: matrix(this.turn, h > 0), lifted,
         scale: [(2 * size) / width, (2 * size) / height],
@@ -239,7 +238,7 @@ class Stage {
       drag.moved += Math.abs(dx) + Math.abs(dy);
       drag.at = at;
       if (drag.moved < 4) return;
-      this.tell.hover(-1, 0, 0);
+      this.tell.hover(null, 0, 0);
       if (this.flat || event.shiftKey) this.shift(dx, dy);
       else this.spin(drag.mirrored ? -dx : dx, dy);
     });
@@ -261,8 +260,8 @@ class Stage {
 
   #hover(at) {
     const place = at && this.under(...at);
-    this.lifted.hover = place;
-    this.tell.hover(place, ...(at ?? [0, 0]));
+    const voxel = this.tell.hover(place, ...(at ?? [0, 0]));
+    this.lifted.hover = voxel ? place : null;
     this.draw();
   }
 

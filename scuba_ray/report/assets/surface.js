@@ -36,7 +36,7 @@ flat in ivec3 ids;
 uniform sampler2D colours;
 uniform vec3 gyrus;
 uniform vec3 sulcus;
-uniform ivec2 lifted;  // the vertex under the pointer, the selected vertex
+uniform int lifted;  // the vertex under the pointer
 out vec4 pixel;
 vec4 colourOf(int id) { return texelFetch(colours, ivec2(id % 256, id / 256), 0); }
 void main() {
@@ -49,7 +49,7 @@ void main() {
   for (int i = 0; i < 3; i++) {
     vec4 own = colourOf(ids[i]);
     vec3 colour = mix(bare, own.rgb, own.a);
-    if (ids[i] == lifted.x || ids[i] == lifted.y) colour = mix(colour, vec3(1.0), 0.45);
+    if (ids[i] == lifted) colour = mix(colour, vec3(1.0), 0.4);
     sum += share[i] * colour;
   }
   vec3 n = normalize(normal);
@@ -154,7 +154,7 @@ class Painter {
     for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
   }
 
-  /** Draw: for each hemisphere its turn (9 numbers), centre and scale in clip units, mixing, and its lifted vertices. */
+  /** Draw: for each hemisphere its turn (9 numbers), centre and scale in clip units, mixing, and its lifted vertex. */
   draw(frames, mixing, theme) {
     const { gl, at } = this;
     gl.viewport(0, 0, gl.drawingBufferWidth, gl.drawingBufferHeight);
@@ -168,7 +168,7 @@ class Painter {
       gl.uniformMatrix3fv(at.turn, true, frame.turn);
       gl.uniform4f(at.fit, frame.scale[0], frame.scale[1], 1 / 400, mixing);
       gl.uniform2fv(at.centre, frame.centre);
-      gl.uniform2iv(at.lifted, frame.lifted);
+      gl.uniform1i(at.lifted, frame.lifted);
       gl.bindTexture(gl.TEXTURE_2D, mesh.texture);
       gl.bindVertexArray(mesh.array);
       gl.drawArrays(gl.TRIANGLES, 0, mesh.hemisphere.faces.length);
