@@ -9,7 +9,8 @@ The captions are those of the whole bank. Controls are rows of the same form und
 `hit` says whether the caption in that row names the concept: for single and confound voxels the one planted, for double voxels
 either (`hit_both`: both), for broad voxels any of their region; null where nothing was planted. `chance` is the probability of a
 hit: 0 or 1 where the caption is given, and for a shuffled one the share of all the captions it may be drawn from, so that the
-controls' rates carry no noise of the draw.
+controls' rates carry no noise of the draw. A caption may name several things: `precision` is the share of the concepts it names
+that were planted, null where it names none.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ RECOVERY = pa.schema(
         ("named", pa.list_(pa.string())),
         ("hit", pa.bool_()),
         ("chance", pa.float32()),
+        ("precision", pa.float32()),
         ("hit_both", pa.bool_()),
         ("companion_hit", pa.bool_()),
     ]
@@ -164,6 +166,7 @@ def _row(voxel: _Voxel, method: str, caption: str, named: frozenset[str]) -> dic
         "caption": caption,
         "named": sorted(named),
         "hit": bool(concepts & named) if concepts else None,
+        "precision": len(concepts & named) / len(named) if concepts and named else None,
         "hit_both": concepts <= named if kind == "double" else None,
         "companion_hit": truth["companion"] in named if truth["companion"] else None,
     }

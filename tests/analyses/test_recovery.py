@@ -93,6 +93,7 @@ def test_hits_by_class(judged: pa.Table) -> None:
     assert column(judged, METHOD, "hit_both") == [None] * 4 + [False, True] + [None] * 5
     assert column(judged, METHOD, "companion_hit") == [None] * 7 + [True, True, None, None]
     assert column(judged, METHOD, "named")[1] == ["birds", "dishes"]
+    assert column(judged, METHOD, "precision") == [1, 0.5, 0, 1, 1, 1, 1, 0, 0.5, None, None]
     assert column(judged, METHOD, "concept")[4:7] == ["fruit + sweets", "fruit + sweets", "food"]
     assert column(judged, METHOD, "caption") == [caption for _, caption in PLANTED]
     assert column(judged, METHOD, "chance")[:4] == [1, 1, 0, 1]
@@ -191,6 +192,7 @@ def test_summary_of_the_confound(judged: pa.Table) -> None:
     confound = rows["confound", METHOD]
     assert (confound["rate"], confound["companion"], confound["driver_and_companion"]) == (0.5, 1.0, 0.5)
     assert rows["double", METHOD]["both"] == 0.5
+    assert rows["single", METHOD]["precision"] == pytest.approx(2.5 / 4)
     assert not any(kind in {"null", "nuisance"} for kind, _ in rows)
 
 
