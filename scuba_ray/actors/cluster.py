@@ -10,12 +10,14 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray._private.worker as ray_worker
+from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from scuba_ray.errors import ConfigError
@@ -23,6 +25,9 @@ from scuba_ray.protocols import Resources
 
 OBJECT_STORE_BYTES = 512 * 2**20
 """Shared memory of an embedded Ray. Only receipts and chunk descriptors pass through it."""
+
+REACH_SECONDS = 10.0
+"""How long a cluster's head may take to accept a connection."""
 
 _log = logging.getLogger(__name__)
 _MODE, _TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
@@ -82,6 +87,7 @@ def _embed() -> None:
 
 
 def _join(address: str) -> None:
+    check_reach(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -89,6 +95,22 @@ def _join(address: str) -> None:
             f"cannot join a Ray cluster at {address}: {str(error).splitlines()[0]}. Is it running and in reach? One that was "
             "started with a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (`ray get-auth-token` there)"
         ) from error
+
+
+def check_reach(address: str) -> None:
+    """Raise ConfigError unless something answers at `address`: Ray itself would try for many minutes, in silence."""
+    if "://" in address:
+        raise ConfigError(
+            f"--address takes host:port of the cluster's head or `auto`, got {address}; from outside, use `ray job submit`"
+        )
+    try:
+        found = canonicalize_bootstrap_address(address)
+        if found is None:
+            raise ConfigError("--address auto: no Ray cluster runs on this machine (`ray start --head` starts one)")
+        host, port = found.rsplit(":", 1)
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot join a Ray cluster at {address}: {error}. Is it running and in reach?") from error
 
 
 @contextlib.contextmanager

@@ -88,11 +88,14 @@ class RunFolder:
             name = unit.part_name(chunk)
             if name not in present:
                 return True
+            known = listed.get(name)
+            if known is not None:
+                return (known.start, known.stop) != (chunk.start, chunk.stop) or not unit.matches(known)
             try:
-                found = unit.examine(chunk)
+                unit.examine(chunk)
             except DataError:
                 return True
-            return name in listed and listed[name] != found
+            return False
 
         with ThreadPoolExecutor(_READERS) as pool:
             wanted = [chunk for chunk, missing in zip(chunks, pool.map(is_missing, chunks), strict=True) if missing]
