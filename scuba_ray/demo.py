@@ -95,6 +95,7 @@ def closing_words(run: RunFolder, *, width: int | None = None) -> str:
         render(_sample(truth, run.read("voxels", columns=["voxel_id", "r2"])), width=width),
         f"Share of captions that name what was planted, in voxels with a noise ceiling of {CEILING:g} or more (95 % interval):",
         render(_rates(figures), width=width),
+        "precision: the share of what a voxel's own caption names that was planted\n",
     ]
     for row in figures.to_pylist():
         if row["driver_and_companion"] is not None and row["method"] == METHOD:
@@ -142,4 +143,6 @@ def _rates(figures: pa.Table) -> pa.Table:
             one["voxel_class"], {"class": one["voxel_class"], "voxels": one["voxels"], **dict.fromkeys(_HEADINGS.values())}
         )
         row[_HEADINGS[one["method"]]] = f"{one['rate']:.2f} ({one['low']:.2f}-{one['high']:.2f})"
+        if one["method"] == METHOD:
+            row["precision"] = one["precision"]
     return pa.Table.from_pylist(list(rows.values()))

@@ -56,4 +56,4 @@ def test_a_second_demo_computes_nothing_and_another_subject_is_refused(finished:
 
 def test_the_example_is_what_the_demo_runs() -> None:
     example = load_config(Path(__file__).parents[1] / "examples" / "phantom.yaml")
-    assert example == demo_config("runs/demo", "runs/demo/phantom")
+    assert example == demo_config(example.out, example.subjects[0].path)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scuba_ray.core.nearest import BLOCK, add_tile, best, block_maxima
-from scuba_ray.core.vectors import cosine
+from scuba_ray.core.vectors import cosine, cosines_into
 
 ALIGN = 64
 """Scores are computed for a multiple of this many images (zeros fill up). A matrix product takes other code paths at ragged
@@ -190,7 +190,7 @@ def _add(
     voxels, images = len(directions_VD), len(unit_ND)
     padded = -(-images // ALIGN) * ALIGN
     scores_VN, p_VN = buffer_2n[:, : voxels * padded].view(2, voxels, padded)
-    _score(directions_VD, unit_ND, scores_VN)
+    cosines_into(directions_VD, unit_ND, scores_VN, ALIGN)
     maxima_VM = block_maxima(scores_VN)
     part.nearest_cos_PVk[0], part.nearest_index_PVk[0] = add_tile(
         part.nearest_cos_PVk[0],
@@ -212,18 +212,6 @@ def _add(
     part.norm_PV[0].mul_(old_V).addcmul_(mass_V, p_VN @ norm_N)
     part.direction_PVD[0].mul_(old_V[:, None]).addcmul_(mass_V[:, None], p_VN @ unit_ND)
     peak_V.copy_(new_peak_V)
-
-
-def _score(directions_VD: Tensor, unit_ND: Tensor, out_VN: Tensor) -> None:
-    """Cosines into `out_VN`, whose surplus columns become -inf."""
-    images, padded = len(unit_ND), out_VN.shape[1]
-    whole = images - images % ALIGN
-    torch.mm(directions_VD, unit_ND[:whole].T, out=out_VN[:, :whole])
-    if whole < padded:
-        rest_ND = unit_ND.new_zeros(ALIGN, unit_ND.shape[1])
-        rest_ND[: images - whole] = unit_ND[whole:]
-        torch.mm(directions_VD, rest_ND.T, out=out_VN[:, whole:])
-        out_VN[:, images:] = -torch.inf
 
 
 def merge(a: SoftmaxState, b: SoftmaxState) -> SoftmaxState:

@@ -42,3 +42,15 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     defined = (lengths > 0) & torch.isfinite(lengths)
     value = ((a * b).sum(-1) / torch.where(defined, lengths, 1.0)).clamp(-1, 1)
     return torch.where(defined, value, torch.nan)
+
+
+def cosines_into(directions_VD: Tensor, unit_ND: Tensor, out_VN: Tensor, align: int) -> None:
+    """Write the cosines of unit vectors into `out_VN`, N padded to a multiple of `align`; surplus columns become -inf."""
+    images, padded = len(unit_ND), out_VN.shape[1]
+    whole = images - images % align
+    torch.mm(directions_VD, unit_ND[:whole].T, out=out_VN[:, :whole])
+    if whole < padded:
+        rest_ND = unit_ND.new_zeros(align, unit_ND.shape[1])
+        rest_ND[: images - whole] = unit_ND[whole:]
+        torch.mm(directions_VD, rest_ND.T, out=out_VN[:, whole:])
+        out_VN[:, images:] = -torch.inf
