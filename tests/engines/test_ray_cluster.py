@@ -67,13 +67,17 @@ def test_an_embedded_ray_ends_with_its_engine_and_leaves_nothing(tmp_path: Path)
     assert ended.stderr == ""
 
 
+def without_token() -> dict[str, str]:
+    """The environment, without the token of a Ray that this process may have embedded."""
+    return {**os.environ, "RAY_AUTH_MODE": "disabled"}
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A cluster of two nodes that somebody else started."""
     command = [sys.executable, "-m", "tests.engines.head", "2"]
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     head = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=without_token()
     )
     assert head.stdin is not None
     assert head.stdout is not None
@@ -85,7 +89,8 @@ def address() -> Iterator[str]:
 
 
 def answer_of(command: list[str], address: str) -> dict[str, object]:
-    ended = subprocess.run([*command, "--engine", "ray", "--address", address], capture_output=True, text=True, check=False)
+    command = [*command, "--engine", "ray", "--address", address]
+    ended = subprocess.run(command, capture_output=True, text=True, env=without_token(), check=False)
     assert ended.stdout, ended.stderr
     return json.loads(ended.stdout)
 
