@@ -20,7 +20,7 @@ from scuba_ray.models.caption_text import load_tokenizer, stop_token
 from scuba_ray.models.captioner_directory import captioner_fingerprint, gpt2_directory, read_about, read_captioner
 from scuba_ray.models.clipcap_checkpoint import published_shapes, read_published
 from scuba_ray.models.files import digest_files, packaged
-from scuba_ray.models.prefix_model import CachedGPT2, PrefixModel
+from scuba_ray.models.prefix_model import CachedGPT2, PrefixModel, fuse_gelu
 from scuba_ray.protocols import Backbone, CaptionBeam, Captioner
 from scuba_ray.registry import resolve
 
@@ -124,6 +124,7 @@ class PrefixCaptioner:
         network = read_published(published, self._gpt2) if published else read_captioner(self._directory)
         self._tokenizer = load_tokenizer(self._gpt2)
         self._end = stop_token(self._tokenizer, self._stop)
+        fuse_gelu(network.gpt)
         self._network = network.to(device).eval().requires_grad_(False)
         return self
 

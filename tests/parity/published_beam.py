@@ -28,8 +28,9 @@ def generate_beam(  # noqa: PLR0917 (the published signature)
     beam_size: int = 5,
     entry_length: int = 67,
     temperature: float = 1.0,
+    margins: bool = True,
 ) -> Reference:
-    """`embed` is one prefix (1, P, E); `gpt` a GPT2LMHeadModel."""
+    """`embed` is one prefix (1, P, E); `gpt` a GPT2LMHeadModel. Without `margins` it does nothing the original does not."""
     tokens = None
     scores = None
     margin = float("inf")
@@ -41,7 +42,7 @@ def generate_beam(  # noqa: PLR0917 (the published signature)
         logits = logits[:, -1, :] / temperature
         logits = logits.softmax(-1).log()
         if scores is None:
-            margin = min(margin, gap(logits.view(-1), beam_size))
+            margin = min(margin, gap(logits.view(-1), beam_size)) if margins else margin
             scores, next_tokens = logits.topk(beam_size, -1)
             generated = generated.expand(beam_size, *generated.shape[1:])
             next_tokens, scores = next_tokens.permute(1, 0), scores.squeeze(0)
@@ -52,7 +53,7 @@ def generate_beam(  # noqa: PLR0917 (the published signature)
             scores_sum = scores[:, None] + logits
             seq_lengths[~is_stopped] += 1
             scores_sum_average = scores_sum / seq_lengths[:, None]
-            margin = min(margin, gap(scores_sum_average.view(-1), beam_size))
+            margin = min(margin, gap(scores_sum_average.view(-1), beam_size)) if margins else margin
             scores_sum_average, next_tokens = scores_sum_average.view(-1).topk(beam_size, -1)
             next_tokens_source = next_tokens // scores_sum.shape[1]
             seq_lengths = seq_lengths[next_tokens_source]
