@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from scuba_ray.errors import ConfigError
 
@@ -55,6 +54,8 @@ def load_tokenizer(directory: Path) -> Any:
 def _fast(tokenizer: Tokenizer) -> Any:
     """Wrap a byte-level BPE for transformers; GPT-2's one special token serves every purpose."""
     ends = dict.fromkeys(("bos_token", "eos_token", "pad_token"), _END) if tokenizer.token_to_id(_END) is not None else {}
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **ends)
 
 

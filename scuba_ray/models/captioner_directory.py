@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config
 
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.files import digest_files
@@ -102,6 +101,8 @@ def read_captioner(directory: Path) -> PrefixModel:
         If the directory is incomplete or its weights do not fit its settings.
     """
     about = read_about(directory)
+    from transformers import GPT2Config
+
     model = PrefixModel(about.dim, about.prefix_length, GPT2Config.from_pretrained(directory / _GPT2), about.hidden)
     try:
         state = load_file(directory / _PREFIX)

@@ -2,6 +2,9 @@
 
 Embeddings are raw, in float32: CLIPCap reads un-normalised ones, and the projection keeps their norm (METHOD: BrainSCUBA's
 equation 4 and its code). Preprocessing is open_clip's own validation transform of the same model.
+
+open_clip is imported where it is used: that takes seconds, and a run that finds every step complete only asks a directory's
+fingerprint.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import open_clip
 import torch
 
 from scuba_ray.errors import ConfigError
@@ -85,6 +87,8 @@ class OpenClipBackbone:
         ConfigError
             If the checkpoint cannot be had or does not fit the architecture.
         """
+        import open_clip
+
         pretrained = str(self._checkpoint) if self._directory is None else None
         try:
             network, _, transform = open_clip.create_model_and_transforms(
@@ -120,7 +124,11 @@ class OpenClipBackbone:
     @cached_property
     def _tag(self) -> dict[str, Any]:
         """open_clip's record of the pretrained tag; empty where `PRETRAINED` is a file."""
-        return dict(open_clip.get_pretrained_cfg(self._arch, self._pretrained)) if self._directory is None else {}
+        if self._directory is not None:
+            return {}
+        import open_clip
+
+        return dict(open_clip.get_pretrained_cfg(self._arch, self._pretrained))
 
     @property
     def _preprocessing(self) -> dict[str, Any]:
@@ -138,6 +146,8 @@ class OpenClipBackbone:
         """The checkpoint file of a hub model, downloaded where it is not cached yet."""
         if not self._tag:
             return Path(self._pretrained)
+        import open_clip
+
         try:
             return Path(open_clip.download_pretrained(self._tag))
         except (OSError, RuntimeError) as error:
@@ -156,6 +166,8 @@ def make_backbone(config: BackboneConfig) -> Backbone:
 
 def _hub_config(model: str, arch: str, pretrained: str) -> dict[str, Any]:
     """Return open_clip's configuration of `arch` after checking that `pretrained` is a checkpoint for it."""
+    import open_clip
+
     known = open_clip.list_models()
     if arch not in known:
         alike = [name for name in known if name.lower().startswith(arch.lower()[:5])][:12]

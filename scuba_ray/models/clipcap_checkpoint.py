@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GPT2Config
 
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.prefix_model import PrefixModel
@@ -54,6 +53,8 @@ def read_published(path: Path, language_model: Path) -> PrefixModel:
         If the weights do not fit that GPT-2.
     """
     shapes = published_shapes(path)
+    from transformers import GPT2Config
+
     config: Any = GPT2Config.from_pretrained(language_model)
     if (config.n_embd, config.vocab_size) != (shapes.n_embd, shapes.vocab):
         raise ConfigError(

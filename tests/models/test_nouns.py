@@ -32,4 +32,10 @@ def test_nouns(caption: str) -> None:
 
 
 def test_lemmas() -> None:
-    assert [lemma(word) for word in ("men", "buses", "glasses", "children", "frisbee")] == ["man", "bus", "glasses", "child", "frisbee"]
+    assert [lemma(word) for word in ("men", "buses", "glasses", "children", "frisbee")] == [
+        "man",
+        "bus",
+        "glasses",
+        "child",
+        "frisbee",
+    ]
