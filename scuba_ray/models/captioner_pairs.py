@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config
 
-from scuba_ray.errors import DataError
+from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.models.caption_text import caption_tokens, load_tokenizer, train_caption_tokenizer
 from scuba_ray.models.captioner_directory import write_model_card
 from scuba_ray.models.captioner_scores import score_captioner
 from scuba_ray.models.captioner_training import Batches, TrainingSettings, finished, small_gpt2, train_captioner
+from scuba_ray.models.files import digest_files
 from scuba_ray.models.pair_embeddings import Decode, embeddings_of
 from scuba_ray.models.pair_files import Pairs, read_pairs
 from scuba_ray.protocols import Backbone
@@ -81,7 +82,7 @@ def train_on_pairs(
         If the file, its columns or its embeddings cannot be used, or no pair is left to learn from.
     """
     settings = settings or PairSettings()
-    training = _training(backbone, settings, fresh=language_model is None)
+    training = _training(pairs, backbone, language_model, settings)
     if finished(out, training) and (out / "README.md").is_file():
         return out
     given, work = read_pairs(pairs, backbone.dim), out / "work"
@@ -106,7 +107,14 @@ def train_on_pairs(
     return out
 
 
-def _training(backbone: Backbone, settings: PairSettings, *, fresh: bool) -> TrainingSettings:
+def _training(pairs: Path, backbone: Backbone, language_model: Path | None, settings: PairSettings) -> TrainingSettings:
+    """The trainer's settings, with a digest of the file and of everything else that decides what a step sees."""
+    if not pairs.is_file():
+        raise ConfigError(f"--pairs {pairs}: no such file")
+    digest = digest_files([pairs])
+    if language_model is not None:
+        digest.update(digest_files(path for path in sorted(language_model.glob("*")) if path.is_file()).digest())
+    digest.update(repr(settings).encode())
     return TrainingSettings(
         dim=backbone.dim,
         trained_for=backbone.fingerprint,
@@ -114,9 +122,10 @@ def _training(backbone: Backbone, settings: PairSettings, *, fresh: bool) -> Tra
         steps=settings.steps,
         prefix_length=settings.prefix_length,
         max_tokens=settings.max_tokens,
-        learning_rate=settings.learning_rate or (1e-3 if fresh else 1e-4),
+        learning_rate=settings.learning_rate or (1e-4 if language_model else 1e-3),
         warmup=min(500, settings.steps // 10),
         seed=settings.seed,
+        data=digest.hexdigest()[:16],
     )
 
 

@@ -53,6 +53,8 @@ class TrainingSettings:
     # a sentence ends here
     stop: str = "."
     seed: int = 0
+    # what the batches are made of, in the caller's words: a training with other data does not go on with this one's checkpoints
+    data: str = ""
 
 
 def small_gpt2(tokenizer: Any, *, n_embd: int = 192, n_layer: int = 4, n_head: int = 6, dropout: float = 0.0) -> GPT2Config:
@@ -217,6 +219,6 @@ def finished(out: Path, settings: TrainingSettings) -> bool:
     """Whether `out` is what these settings make. Raises ConfigError if it is what others made."""
     if not (out / "captioner.json").is_file():
         return False
-    if dict(read_about(out).training) != asdict(settings):
+    if TrainingSettings(**read_about(out).training) != settings:
         raise ConfigError(f"{out} holds a captioner trained with other settings; choose another --out, or remove it")
     return True

@@ -108,6 +108,10 @@ def test_pictures_and_captions_make_a_captioner(backbone: ColourBackbone, pictur
     before = (out / "captioner.json").stat().st_mtime_ns
     train_on_pairs(pictures, backbone, out, decode=lambda _: pytest.fail("encoded again"), settings=QUICK)
     assert (out / "captioner.json").stat().st_mtime_ns == before
+    fewer = tmp_path / "fewer.csv"
+    fewer.write_text("".join(pictures.read_text().splitlines(keepends=True)[:21]))
+    with pytest.raises(ConfigError, match="other settings"):
+        train_on_pairs(fewer, backbone, out, decode=decode, settings=QUICK)
 
 
 def test_an_interrupted_training_does_not_encode_again_and_ends_alike(
