@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from scuba_ray.core.nearest import BLOCK, add_tile, best, block_maxima
+from scuba_ray.core.nearest import ABSENT, BLOCK, LARGEST_INDEX, add_tile, block_maxima, decode
 from scuba_ray.core.vectors import cosine, cosines_into
 
 ALIGN = 64
@@ -31,7 +31,7 @@ assert ALIGN % BLOCK == 0
 class SoftmaxState:
     """What is known of the bank images seen so far, per partition P and voxel V. Merged, moved and saved as it is.
 
-    Sums hold e_j = exp(beta v.u_j - peak) and stand for nothing (zero, peak -inf) where a partition has no image yet.
+    With e_j = exp(beta v.u_j - peak). All zero, and peak -inf, where a partition has no image yet.
     """
 
     count_P: Tensor
@@ -43,13 +43,11 @@ class SoftmaxState:
     square_PV: Tensor
     """sum e^2."""
     norm_PV: Tensor
-    """sum e n."""
+    """sum e n / Z."""
     direction_PVD: Tensor
-    """sum e u."""
-    nearest_cos_PVk: Tensor
-    """Cosines of the nearest images, falling; -inf where there are fewer than k."""
-    nearest_index_PVk: Tensor
-    """Their global indices, int64; -1 where there are fewer than k."""
+    """sum e u / Z."""
+    nearest_PVk: Tensor
+    """The nearest images as keys of cosine and global index, falling (`core.nearest`), int64."""
 
     def to(self, device: torch.device | str) -> SoftmaxState:
         """The same state on another device."""
@@ -78,7 +76,7 @@ class Projection:
 def empty_state(
     voxels: int, dim: int, partitions: int = 5, nearest: int = 64, device: torch.device | str = "cpu"
 ) -> SoftmaxState:
-    """The state before any image: `4 * P * V * (D + 3 k + 4)` bytes."""
+    """The state before any image: `4 * P * V * (D + 2 k + 4)` bytes."""
 
     def filled(value: float, *shape: int) -> Tensor:
         return torch.full((partitions, *shape), value, device=device)
@@ -90,8 +88,7 @@ def empty_state(
         square_PV=filled(0.0, voxels),
         norm_PV=filled(0.0, voxels),
         direction_PVD=filled(0.0, voxels, dim),
-        nearest_cos_PVk=filled(-torch.inf, voxels, nearest),
-        nearest_index_PVk=torch.full((partitions, voxels, nearest), -1, dtype=torch.int64, device=device),
+        nearest_PVk=torch.full((partitions, voxels, nearest), ABSENT, dtype=torch.int64, device=device),
     )
 
 
@@ -130,9 +127,11 @@ def update(
     Raises
     ------
     ValueError
-        If shapes disagree, or a partition is not one of the state's.
+        If shapes disagree, a partition is not one of the state's, or an image's index is beyond 2^32.
     """
     _check(state, directions_VD, unit_KD, norm_K, partition_K)
+    if not 0 <= offset <= LARGEST_INDEX + 1 - len(unit_KD):
+        raise ValueError(f"global image indices must lie in [0, 2^32), got {offset} to {offset + len(unit_KD) - 1}")
     index_K = torch.arange(offset, offset + len(unit_KD), device=unit_KD.device)
     partitions, counts = torch.unique_consecutive(partition_K, return_counts=True)
     if len(partitions) > len(torch.unique(partition_K)):
@@ -185,33 +184,29 @@ def _add(
 ) -> None:
     """Add one tile to the state of its partition (a view of one row).
 
-    Within a tile the softmax is the library's own, so e = Z p with Z = 1 / p_max.
+    Within a tile the softmax is the library's own, with p = e / Z and so Z = 1 / p_max. Passes over V x N are few on purpose:
+    each is a round trip through memory and a wait for the slowest core.
     """
     voxels, images = len(directions_VD), len(unit_ND)
     padded = -(-images // ALIGN) * ALIGN
     scores_VN, p_VN = buffer_2n[:, : voxels * padded].view(2, voxels, padded)
     cosines_into(directions_VD, unit_ND, scores_VN, ALIGN)
     maxima_VM = block_maxima(scores_VN)
-    part.nearest_cos_PVk[0], part.nearest_index_PVk[0] = add_tile(
-        part.nearest_cos_PVk[0],
-        part.nearest_index_PVk[0],
-        scores_VN,
-        maxima_VM,
-        torch.nn.functional.pad(index_N, (0, padded - images), value=-1),
-    )
+    index_N = torch.nn.functional.pad(index_N, (0, padded - images), value=-1)
+    part.nearest_PVk[0] = add_tile(part.nearest_PVk[0], scores_VN, maxima_VM, index_N)
     torch.softmax(scores_VN.mul_(beta), dim=1, out=p_VN)
     p_VN = p_VN[:, :images]
-    peak_V = part.peak_PV[0]
     tile_peak_V = maxima_VM.amax(1) * beta
-    new_peak_V = torch.maximum(peak_V, tile_peak_V)
-    old_V = torch.exp(peak_V - new_peak_V)
-    mass_V = torch.exp(tile_peak_V - new_peak_V) / p_VN.amax(1)
+    peak_V = torch.maximum(part.peak_PV[0], tile_peak_V)
+    kept_V = torch.exp(part.peak_PV[0] - peak_V)
+    mass_V = torch.exp(tile_peak_V - peak_V) / p_VN.amax(1)
+    part.mass_PV[0].mul_(kept_V).add_(mass_V)
+    part.square_PV[0].mul_(kept_V**2).add_((mass_V * torch.linalg.vector_norm(p_VN, dim=1)) ** 2)
+    share_V = mass_V / part.mass_PV[0]
+    part.norm_PV[0].lerp_(p_VN @ norm_N, share_V)
+    part.direction_PVD[0].lerp_(p_VN @ unit_ND, share_V[:, None])
+    part.peak_PV[0] = peak_V
     part.count_P[0] += images
-    part.mass_PV[0].mul_(old_V).add_(mass_V)
-    part.square_PV[0].mul_(old_V**2).add_((mass_V * torch.linalg.vector_norm(p_VN, dim=1)) ** 2)
-    part.norm_PV[0].mul_(old_V).addcmul_(mass_V, p_VN @ norm_N)
-    part.direction_PVD[0].mul_(old_V[:, None]).addcmul_(mass_V[:, None], p_VN @ unit_ND)
-    peak_V.copy_(new_peak_V)
 
 
 def merge(a: SoftmaxState, b: SoftmaxState) -> SoftmaxState:
@@ -222,10 +217,10 @@ def merge(a: SoftmaxState, b: SoftmaxState) -> SoftmaxState:
     ValueError
         If the states differ in partitions, voxels, dimension or number of nearest images.
     """
-    if a.direction_PVD.shape != b.direction_PVD.shape or a.nearest_cos_PVk.shape != b.nearest_cos_PVk.shape:
+    if a.direction_PVD.shape != b.direction_PVD.shape or a.nearest_PVk.shape != b.nearest_PVk.shape:
         raise ValueError(
             f"states differ: {tuple(a.direction_PVD.shape)} and {tuple(b.direction_PVD.shape)} (partitions, voxels, dimension),"
-            f" {a.nearest_cos_PVk.shape[-1]} and {b.nearest_cos_PVk.shape[-1]} nearest images"
+            f" {a.nearest_PVk.shape[-1]} and {b.nearest_PVk.shape[-1]} nearest images"
         )
     return _combine([a, b])
 
@@ -233,23 +228,20 @@ def merge(a: SoftmaxState, b: SoftmaxState) -> SoftmaxState:
 def _combine(states: list[SoftmaxState]) -> SoftmaxState:
     """Merge states of equal shapes, relative to their largest peaks."""
     peak_PV = torch.stack([state.peak_PV for state in states]).amax(0)
-    scales = [torch.where(state.count_P[:, None] > 0, torch.exp(state.peak_PV - peak_PV), 0.0) for state in states]
-    partitions, voxels, k = states[0].nearest_cos_PVk.shape
-    cos, index = best(
-        torch.cat([state.nearest_cos_PVk for state in states], dim=2).flatten(0, 1),
-        torch.cat([state.nearest_index_PVk for state in states], dim=2).flatten(0, 1),
-        k,
-    )
-    weighed = list(zip(states, scales, strict=True))
+    kept = [torch.where(state.count_P[:, None] > 0, torch.exp(state.peak_PV - peak_PV), 0.0) for state in states]
+    mass_PV = torch.stack([state.mass_PV * factor for state, factor in zip(states, kept, strict=True)]).sum(0)
+    total_PV = torch.where(mass_PV > 0, mass_PV, 1.0)
+    shares = [state.mass_PV * factor / total_PV for state, factor in zip(states, kept, strict=True)]
+    weighed = list(zip(states, shares, strict=True))
+    keys = torch.cat([state.nearest_PVk for state in states], dim=2)
     return SoftmaxState(
         count_P=torch.stack([state.count_P for state in states]).sum(0),
         peak_PV=peak_PV,
-        mass_PV=torch.stack([state.mass_PV * scale for state, scale in weighed]).sum(0),
-        square_PV=torch.stack([state.square_PV * scale**2 for state, scale in weighed]).sum(0),
-        norm_PV=torch.stack([state.norm_PV * scale for state, scale in weighed]).sum(0),
-        direction_PVD=torch.stack([state.direction_PVD * scale[..., None] for state, scale in weighed]).sum(0),
-        nearest_cos_PVk=cos.view(partitions, voxels, k),
-        nearest_index_PVk=index.view(partitions, voxels, k),
+        mass_PV=mass_PV,
+        square_PV=torch.stack([state.square_PV * factor**2 for state, factor in zip(states, kept, strict=True)]).sum(0),
+        norm_PV=torch.stack([state.norm_PV * share for state, share in weighed]).sum(0),
+        direction_PVD=torch.stack([state.direction_PVD * share[..., None] for state, share in weighed]).sum(0),
+        nearest_PVk=torch.topk(keys, states[0].nearest_PVk.shape[2], dim=2).values,
     )
 
 
@@ -271,16 +263,17 @@ def finish(state: SoftmaxState, directions_VD: Tensor) -> Projection:
     parts = [_partition(state, p) for p in range(len(state.count_P))]
     rows = [*parts, _combine(parts)]
     whole = SoftmaxState(**{f.name: torch.cat([getattr(row, f.name) for row in rows]) for f in fields(SoftmaxState)})
-    mass_PV = torch.where(whole.count_P[:, None] > 0, whole.mass_PV, torch.nan)
+    filled_P1 = whole.count_P[:, None] > 0
     unit_PVD = torch.nn.functional.normalize(whole.direction_PVD, dim=-1)
-    embedding_PVD = (whole.norm_PV / mass_PV)[..., None] * unit_PVD
+    embedding_PVD = torch.where(filled_P1, whole.norm_PV, torch.nan)[..., None] * unit_PVD
+    nearest_cos_PVk, nearest_index_PVk = decode(whole.nearest_PVk)
     return Projection(
         embedding_PVD=embedding_PVD,
-        n_eff_PV=mass_PV**2 / whole.square_PV,
+        n_eff_PV=torch.where(filled_P1, whole.mass_PV**2 / whole.square_PV, torch.nan),
         cos_before_after_PV=cosine(directions_VD, embedding_PVD),
         bank_agreement_PV=_agreement(embedding_PVD, whole.count_P[:-1] > 0),
-        nearest_index_PVk=whole.nearest_index_PVk,
-        nearest_cos_PVk=torch.where(whole.nearest_index_PVk >= 0, whole.nearest_cos_PVk, torch.nan),
+        nearest_index_PVk=nearest_index_PVk,
+        nearest_cos_PVk=nearest_cos_PVk,
         count_P=whole.count_P,
     )
 
