@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@echo "[2/3] packages: PyTorch is the large one (with CUDA some 5 GB on disk), so the first time takes minutes"
 	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --no-color --progress-bar off \
 		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[cpu,dev]' 2>&1 | tee .venv/install.log \
-		| awk '/^(Collecting|Processing) / && ++n % 20 == 0 { print "      " n " packages found, the last one " $$2; fflush() } \
+		| awk '/^(Collecting|Processing) / && ++n % 20 == 0 { sub(/.*\//, "", $$2); print "      " n " packages found, the last one " $$2; fflush() } \
 			/^Installing collected/ { print "      " n " packages found, unpacking them"; fflush() } \
 			/^ERROR|^error|^  *Error/ { print; fflush() }' \
 		|| { tail -n 25 .venv/install.log; echo "pip failed; its whole output: .venv/install.log" >&2; exit 1; }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,11 @@ HEAVY = ("torch", "ray", "pandas", "transformers", "open_clip", "nilearn")
 
 
 def fresh(*arguments: str) -> tuple[str, float]:
-    """Output of a fresh interpreter and the seconds it took."""
-    began = time.perf_counter()
+    """Output of a fresh interpreter and the seconds of processor it took: a busy machine is not the package's fault."""
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
-    seconds = time.perf_counter() - began
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
     assert done.returncode == 0, done.stderr
     return done.stdout, seconds
 
@@ -51,7 +52,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_import_takes_less_than_0_3_seconds() -> None:
-    code = "import time; began = time.perf_counter(); import scuba_ray; print(time.perf_counter() - began)"
+    code = "import time; began = time.process_time(); import scuba_ray; print(time.process_time() - began)"
     assert min(float(fresh("-c", code)[0]) for _ in range(3)) < 0.3
 
 
