@@ -10,7 +10,7 @@ from scuba_ray.pipeline import run
 from tests.study import TinyStudy, assert_equal_tables
 
 
-@pytest.mark.parametrize("method", ["ridge", "sgd"])
+@pytest.mark.parametrize("method", ["ridge", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_local_and_ray_give_equal_tables(study: TinyStudy, tmp_path: Path, method: str) -> None:
     fit = {"method": method, "chunk": 5, "permutations": 50, "folds": 3, "alphas": 5, "epochs": 2}
     (study.folder / "pictures" / "notes.png").write_bytes(b"no picture")
