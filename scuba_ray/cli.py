@@ -99,6 +99,7 @@ def demo(
             listen=listen,
             drawn=listen.counter("phantom", "pictures"),
         )
+    _tell_warnings(folder)
     print(closing_words(folder, width=None if sys.stdout.isatty() else 130))
 
 
@@ -123,6 +124,7 @@ def run(
 
     with Listener() as listen:
         folder = run_steps(loaded, listen=listen)
+    _tell_warnings(folder)
     say("every step is complete")
     print(f"{folder.location}/report/index.html")
 
@@ -247,6 +249,14 @@ def captioner_train(
             report=say,
         )
     )
+
+
+def _tell_warnings(folder: RunFolder) -> None:
+    """Say what the run noted about its numbers, each once."""
+    from scuba_ray.terminal import say
+
+    for warning in folder.read_run_json()["warnings"]:
+        say(warning, label="warning: ", style="bold yellow")
 
 
 def _finished(location: str) -> tuple[RunFolder, RunConfig]:

@@ -65,15 +65,39 @@ class EngineConfig(Part):
         return self
 
 
+class WeightsConfig(Part):
+    # your own fitted weights, one row per voxel: .npy, .npz (arrays weight and perhaps bias) or .parquet (column weight)
+    path: str
+    # Parquet table of the voxels in the same order: voxel_id, and where known hemi, vertex, i, j, k, xyz, rois, bias, r2, r,
+    # noise_ceiling; none takes them from `path`, which is Parquet then
+    voxels: str | None = None
+    # name of the backbone of this configuration whose (unit) embeddings the weights were fitted on
+    backbone: str
+
+    @model_validator(mode="after")
+    def _has_voxels(self) -> WeightsConfig:
+        if self.voxels is None and Path(self.path).suffix in {".npy", ".npz"}:
+            raise ValueError("an array says nothing of its voxels: give `voxels`, a Parquet table with a row per voxel")
+        return self
+
+
 class SubjectConfig(Part):
     # value of the `subject` key column, e.g. subj01
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description=NAME)
     # a registered dataset layout, or `module:Class`
     dataset: Annotated[str, _registered("dataset")] = "arrays"
-    # folder (or location) the layout lives in
-    path: str
+    # folder (or location) the layout lives in; may be left out where `weights` are given
+    path: str | None = None
     # options of that layout, passed on as keywords
     options: dict[str, Any] = Field(default_factory=dict)
+    # weights fitted elsewhere: nothing is encoded or fitted for this subject, they are projected and captioned
+    weights: WeightsConfig | None = None
+
+    @model_validator(mode="after")
+    def _has_something(self) -> SubjectConfig:
+        if self.path is None and self.weights is None:
+            raise ValueError("give `path` (a data set), or `weights` fitted elsewhere")
+        return self
 
 
 class BackboneConfig(Part):
@@ -215,6 +239,12 @@ class RunConfig(Part):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{what} must have different names, got {', '.join(twice)} more than once")
+        known = [backbone.name for backbone in self.backbones]
+        for subject in self.subjects:
+            if subject.weights is not None and subject.weights.backbone not in known:
+                raise ValueError(
+                    f"weights of {subject.name} belong to backbone {subject.weights.backbone!r}, backbones has {', '.join(known)}"
+                )
         return self
 
 

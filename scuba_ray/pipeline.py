@@ -19,9 +19,11 @@ from scuba_ray.datasets import make_images
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.protocols import Backbone, Engine, Resources
 from scuba_ray.registry import resolve
+from scuba_ray.stages import cautions
 from scuba_ray.stages.caption import Caption
 from scuba_ray.stages.encode import EncodeBank, EncodeStimuli
 from scuba_ray.stages.fit import Fit
+from scuba_ray.stages.imported import ImportWeights
 from scuba_ray.stages.project import Project
 from scuba_ray.stages.significance import Significance
 from scuba_ray.stages.study import Study, located, model_resources, open_study
@@ -66,6 +68,9 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
             method = _Methods(config, study, folder, steps)
             voxels = {}
             for subject in config.subjects:
+                if subject.weights is not None:
+                    voxels[subject.name, study.reader.name] = method.take_over(subject)
+                    continue
                 for backbone in study.backbones:
                     embeddings = method.encode(subject, backbone)
                     voxels[subject.name, backbone.name] = method.fit(subject, backbone, embeddings)
@@ -153,9 +158,21 @@ class _Methods:
         rows = self.study.datasets[subject.name].voxels().num_rows
         fits = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
         finish = Significance(subject=subject.name, resources=Resources(), **space)
-        return self.steps.complete(
+        voxels = self.steps.complete(
             finish, key=key, rows=fits.rows, chunk=SIGNIFICANCE_CHUNK, inputs=[fits.fingerprint], here=True
         )
+        self.steps.warn(*cautions.of_fit(self.folder, key, settings, backbone.dim))
+        return voxels
+
+    def take_over(self, subject: SubjectConfig) -> Result:
+        """Take a subject's weights as they were fitted elsewhere."""
+        reader, weights = self.study.reader, self.study.weights[subject.name]
+        key, inputs = _key(subject, reader), [self.study.identity[subject.name]]
+        stage = ImportWeights(subject=subject.name, backbone=reader.name, weights=weights, dim=reader.dim, resources=Resources())
+        rows = weights.voxels.num_rows
+        voxels = self.steps.complete(stage, key=key, rows=rows, chunk=SIGNIFICANCE_CHUNK, inputs=inputs, here=True)
+        self.steps.warn(*cautions.of_import(self.folder, key))
+        return voxels
 
     def bank(self) -> tuple[BankFolder, str]:
         """The natural images that weights are projected on, and what made them: a bank built before, or one of the run's own."""

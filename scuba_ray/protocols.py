@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,6 +146,13 @@ class Engine(Protocol):
 # ---------------------------------------------------------------------------------------------- by which model
 
 
+Scaling = Literal["unit", "standard"]
+"""How `fit` scales a feature space: each row to length one (embeddings of a network), or each feature by the training images'
+mean and deviation (features with units of their own)."""
+LOW_LEVEL = "low-level"
+"""Value of the `backbone` key column for the low-level baseline, and its name among `fit.bands`."""
+
+
 class Backbone(Protocol):
     """An image/text embedding network. Embeddings are *raw*: CLIPCap was trained on un-normalised ones, norms matter.
 
@@ -155,6 +162,8 @@ class Backbone(Protocol):
     name: str
     """The value of the `backbone` key column."""
     dim: int
+    scaling: Scaling
+    """`unit` for every image/text network."""
     fingerprint: str
     """16 hex digits of the checkpoint's content: two backbones with equal fingerprints embed equally."""
 
@@ -226,7 +235,7 @@ class Geometry:
 class SubjectDataset(Protocol):
     """One subject's stimuli and responses, read lazily.
 
-    `stimuli()`: stimulus_id str, uri str, split str (`train` | `test`).
+    `stimuli()`: stimulus_id str, uri str, split str (`train` | `test`), caption str (null where unknown, or no such column).
     `trials()`: trial i64, stimulus_id str, session i32, in the row order of `responses`.
     `voxels()`: voxel_id i64, hemi str, vertex i32 (null for volumes), i, j, k i32 (null for surfaces), xyz f32[3],
     rois list<str>, ncsnr f32 (null where unknown), in the column order of `responses`.

@@ -25,6 +25,7 @@ SEAMS: dict[str, dict[str, str]] = {
         "open_clip": "scuba_ray.models.clip:OpenClipBackbone",
         "local-dir": "scuba_ray.models.clip:OpenClipBackbone",
         "phantom": "scuba_ray.models.clip:OpenClipBackbone",
+        "pixels": "scuba_ray.models.low_level:LowLevelBackbone",
     },
     "captioner": {
         "prefix": "scuba_ray.models.clipcap:PrefixCaptioner",

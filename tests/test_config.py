@@ -36,7 +36,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"project": {"bta": 1}}, "project.bta: no such setting; known here: beta, chunk, nearest, tile"),
     "unknown key in a list": (
         {"subjects": [{"name": "a", "path": "b", "folder": "c"}]},
-        "subjects.0.folder: no such setting; known here: dataset, name, options, path",
+        "subjects.0.folder: no such setting; known here: dataset, name, options, path, weights",
     ),
     "not a group": ({"project": 3}, "project must be a group of settings (`key: value` lines), got 3"),
     "not a list": ({"analyses": "recovery"}, "analyses must be a list, got 'recovery'"),

@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -84,11 +84,14 @@ class Recovery:
 
     name = "recovery"
     version = 1
-    inputs = ("captions", "voxels")
+    inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "captions": ("subject", "backbone", "voxel_id", "partition", "method", "rank", "caption"),
+        "voxels": ("subject", "backbone", "voxel_id", "noise_ceiling"),
+    }
 
     def __init__(self, config: RunConfig) -> None:
         self._seed = config.seed
-        self._subjects = [subject for subject in config.subjects if has_truth(subject.path)]
+        self._subjects = [subject for subject in config.subjects if subject.path and has_truth(subject.path)]
         if not self._subjects:
             names = ", ".join(subject.name for subject in config.subjects)
             raise ConfigError(
@@ -107,7 +110,7 @@ class Recovery:
         rows: list[dict[str, Any]] = []
         for subject in self._subjects:
             own = captions.filter(pc.equal(captions["subject"], subject.name))
-            truth, vocabulary = read_truth(subject.path)
+            truth, vocabulary = read_truth(_folder(subject))
             for backbone in sorted(set(own["backbone"].to_pylist())):
                 voxels = _voxels(truth, own, tables["voxels"], subject.name, backbone)
                 key = {"subject": subject.name, "backbone": backbone}
@@ -196,8 +199,13 @@ def _chances(voxels: Sequence[_Voxel], named_by: Mapping[str, frozenset[str]], p
 
 
 def _truth_digest(subject: SubjectConfig) -> str:
-    folder = Path(subject.path).expanduser()
+    folder = _folder(subject)
     digest = hashlib.sha256()
     for name in TRUTH_FILES:
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()
+
+
+def _folder(subject: SubjectConfig) -> Path:
+    assert subject.path is not None, "a subject with a truth has a data set"
+    return Path(subject.path).expanduser()

@@ -26,6 +26,8 @@ def make_dataset(config: SubjectConfig) -> SubjectDataset:
     DataError
         If the files are not what the layout promises.
     """
+    if config.path is None:
+        raise ConfigError(f"subject {config.name} has no data set: its weights were fitted elsewhere and `path` is not given")
     layout = resolve("dataset", config.dataset)
     known = [name for name in inspect.signature(layout).parameters if name not in {"subject", "path"}]
     unknown = sorted(set(config.options) - set(known))

@@ -48,7 +48,7 @@ class ArraysDataset:
         self._path = path
         self._folder = Path(path).expanduser()
         self._description = _describe(self._folder)
-        self._stimuli = read_table(self._folder / "stimuli.parquet", STIMULI, tuple(STIMULI.names))
+        self._stimuli = read_table(self._folder / "stimuli.parquet", STIMULI, ("stimulus_id", "uri", "split"))
         check_unique(self._folder / "stimuli.parquet", self._stimuli, "stimulus_id")
         check_splits(self._folder / "stimuli.parquet", self._stimuli)
         self._trials = read_table(self._folder / "trials.parquet", TRIALS, tuple(TRIALS.names))
@@ -67,7 +67,7 @@ class ArraysDataset:
         return text_digest(*(file_digest(self._folder / name) for name in names), self.images().fingerprint())
 
     def stimuli(self) -> pa.Table:
-        """Columns stimulus_id, uri, split."""
+        """Columns stimulus_id, uri, split, caption (null where there is none)."""
         return self._stimuli
 
     def images(self) -> ImageSource:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from scuba_ray.errors import DataError
 
-STIMULI = pa.schema([("stimulus_id", pa.string()), ("uri", pa.string()), ("split", pa.string())])
+STIMULI = pa.schema([("stimulus_id", pa.string()), ("uri", pa.string()), ("split", pa.string()), ("caption", pa.string())])
 TRIALS = pa.schema([("trial", pa.int64()), ("stimulus_id", pa.string()), ("session", pa.int32())])
 VOXELS = pa.schema(
     [

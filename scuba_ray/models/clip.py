@@ -20,6 +20,7 @@ import torch
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip_directory import directory_fingerprint, read_model_config
 from scuba_ray.models.files import digest_files, packaged
+from scuba_ray.protocols import Scaling
 from scuba_ray.registry import SEAMS, resolve
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class OpenClipBackbone:
     ConfigError
         If the specification, architecture, tag or directory cannot work. No weights are read yet.
     """
+
+    scaling: Scaling = "unit"
 
     def __init__(self, name: str, model: str) -> None:
         self.name = name

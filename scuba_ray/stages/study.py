@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from scuba_ray.bank.shards import BankFolder, open_bank
-from scuba_ray.config import EngineConfig, RunConfig
+from scuba_ray.config import EngineConfig, Part, RunConfig, SubjectConfig
 from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.models.clipcap import make_captioner
 from scuba_ray.protocols import Analysis, Backbone, Captioner, ImageSource, Resources, SubjectDataset
 from scuba_ray.registry import resolve
+from scuba_ray.stages.imported import ImportedWeights
 from scuba_ray.tables import files
 
+Settings = TypeVar("Settings", bound=Part)
 _DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
 
 
@@ -28,8 +31,11 @@ class Study:
     """A run's parts, open and fitting each other; no weights are loaded."""
 
     datasets: dict[str, SubjectDataset]
+    """Of the subjects that are fitted."""
+    weights: dict[str, ImportedWeights]
+    """Of the subjects that were fitted elsewhere."""
     identity: dict[str, str]
-    """Fingerprint of each subject's data set."""
+    """Fingerprint of each subject's data set, or of its weights."""
     backbones: tuple[Backbone, ...]
     reader: Backbone
     """The backbone the captioner was trained for: the one whose weights are projected and captioned."""
@@ -55,7 +61,7 @@ def open_study(config: RunConfig) -> Study:
         If a data set's files do not fit each other.
     """
     resources = model_resources(config.device, config.engine)
-    datasets = {subject.name: make_dataset(subject) for subject in config.subjects}
+    datasets = {subject.name: make_dataset(subject) for subject in config.subjects if subject.weights is None}
     backbones = tuple(make_backbone(backbone) for backbone in config.backbones)
     captioner = make_captioner(config.caption)
     reader = backbone_of(captioner, backbones)
@@ -65,17 +71,38 @@ def open_study(config: RunConfig) -> Study:
     else:
         assert config.bank.images is not None, "BankConfig gives one of path and images"
         pictures = make_images(config.bank.source, config.bank.images)
+    weights = {subject.name: _weights(subject, reader) for subject in config.subjects if subject.weights is not None}
     identity = {name: dataset.fingerprint() for name, dataset in datasets.items()}
+    identity |= {name: mine.fingerprint() for name, mine in weights.items()}
     analyses = tuple(resolve("analysis", name)(config) for name in config.analyses)
-    return Study(datasets, identity, backbones, reader, captioner, pictures, bank, analyses, resources)
+    return Study(datasets, weights, identity, backbones, reader, captioner, pictures, bank, analyses, resources)
 
 
 def located(config: RunConfig) -> RunConfig:
     """The configuration with local paths made absolute: workers, or a later `scuba report`, may run in another directory."""
-    subjects = tuple(one.model_copy(update={"path": files.normalise(one.path)}) for one in config.subjects)
-    places = {name: files.normalise(place) for name in ("path", "images") if (place := getattr(config.bank, name)) is not None}
-    bank = config.bank.model_copy(update=places)
+    subjects = tuple(
+        _located(one, "path").model_copy(update={"weights": one.weights and _located(one.weights, "path", "voxels")})
+        for one in config.subjects
+    )
+    bank = _located(config.bank, "path", "images")
     return config.model_copy(update={"out": files.normalise(config.out), "subjects": subjects, "bank": bank})
+
+
+def _located(part: Settings, *names: str) -> Settings:
+    """A group of settings with the locations among them made absolute."""
+    places = {name: files.normalise(place) for name in names if (place := getattr(part, name)) is not None}
+    return part.model_copy(update=places)
+
+
+def _weights(subject: SubjectConfig, reader: Backbone) -> ImportedWeights:
+    """Open imported weights. Raises ConfigError if they are not in the space that is projected and captioned."""
+    assert subject.weights is not None, "asked of subjects with weights only"
+    if subject.weights.backbone != reader.name:
+        raise ConfigError(
+            f"weights of {subject.name} belong to backbone {subject.weights.backbone}, but the captioner reads {reader.name}: "
+            "only weights on its embeddings can be projected and captioned"
+        )
+    return ImportedWeights(subject.name, subject.weights, reader.dim)
 
 
 def backbone_of(captioner: Captioner, backbones: tuple[Backbone, ...]) -> Backbone:

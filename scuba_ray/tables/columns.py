@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,3 +56,19 @@ def table_of(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
         else:
             arrays.append(pa.repeat(pa.scalar(column, field.type), length))
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table; columns whose vectors differ in length between tables become lists of variable length."""
+    first = tables[0].schema
+    if any(not table.schema.equals(first) for table in tables[1:]):
+        fields = [
+            pa.field(f.name, pa.list_(f.type.value_type)) if pa.types.is_fixed_size_list(f.type) and _varies(tables, f) else f
+            for f in first
+        ]
+        tables = [table.cast(pa.schema(fields)) for table in tables]
+    return pa.concat_tables(tables)
+
+
+def _varies(tables: Sequence[pa.Table], field: pa.Field) -> bool:
+    return any(table.schema.field(field.name).type != field.type for table in tables)

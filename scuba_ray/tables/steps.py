@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from scuba_ray.errors import ConfigError, DataError, ScubaError
 from scuba_ray.protocols import Analysis, Chunk, Engine, Receipt, Stage
 from scuba_ray.tables import files
+from scuba_ray.tables.columns import concatenated
 from scuba_ray.tables.fingerprint import fingerprint
 from scuba_ray.tables.store import RunFolder, Unit
 from scuba_ray.tables.worker import RESUMES, StageTask, run_chunk
@@ -86,6 +87,8 @@ class Steps:
         self._records: dict[str, dict[str, Any]] = {}
         self.results: list[Result] = []
         """What has been completed, in order."""
+        self.warnings: list[str] = []
+        """What a reader of the numbers should know; `run.json` has them."""
         self._listen = listen or (lambda progress: None)
         self._stack = ExitStack()
 
@@ -158,7 +161,9 @@ class Steps:
         began = time.perf_counter()
         missing = self.run.missing(unit, whole)
         if missing:
-            unit.write(whole[0], analysis.run({name: self._read(results) for name, results in tables.items()}))
+            unit.write(
+                whole[0], analysis.run({name: self._read(tables[name], columns) for name, columns in analysis.inputs.items()})
+            )
         self.run.finish(unit, whole)
         written = self.run.rows(table, ANALYSIS_KEY)
         taken = _Taken(1, written, 1, len(missing), round(time.perf_counter() - began, 3))
@@ -176,6 +181,10 @@ class Steps:
             self._records[name] = {"file": file, "fingerprint": made_of, "seconds": round(time.perf_counter() - began, 3)}
         self._save()
         return f"{self.run.location}/{self._records[name]['file']}"
+
+    def warn(self, *messages: str) -> None:
+        """Note what a reader of the numbers should know."""
+        self.warnings += messages
 
     # ------------------------------------------------------------------------------------------ running and recording
 
@@ -212,8 +221,9 @@ class Steps:
             self._engine = engine
         return self._engine
 
-    def _read(self, results: Sequence[Result]) -> pa.Table:
-        return pa.concat_tables([self.run.read(result.table, key=result.key) for result in results])
+    def _read(self, results: Sequence[Result], columns: Sequence[str]) -> pa.Table:
+        """Columns of a table, of the units completed by this run only."""
+        return concatenated([self.run.read(result.table, key=result.key, columns=columns) for result in results])
 
     def _done(self, unit: Unit, made_of: str, taken: _Taken) -> Result:
         """Remember what the step took; one that computed nothing keeps the record of the run that did."""
@@ -234,11 +244,11 @@ class Steps:
 
     def _save(self) -> None:
         """Write `run.json` after every step: a run that is killed has told how far it came."""
-        self.run.write_run_json({**self._about, "steps": {**self._earlier, **self._records}})
+        self.run.write_run_json({**self._about, "warnings": self.warnings, "steps": {**self._earlier, **self._records}})
 
     def close_record(self) -> None:
         """Write `run.json` with this run's steps only: what an earlier configuration did is no part of a complete run."""
-        self.run.write_run_json({**self._about, "steps": self._records, "complete": True})
+        self.run.write_run_json({**self._about, "warnings": self.warnings, "steps": self._records, "complete": True})
 
     def _has_file(self, name: str) -> bool:
         folder, _, file = name.rpartition("/")

@@ -17,6 +17,7 @@ import pyarrow as pa
 from scuba_ray.errors import ConfigError, DataError, WorkerError
 from scuba_ray.protocols import Chunk
 from scuba_ray.tables import files, lock, manifest, parts
+from scuba_ray.tables.columns import concatenated
 from scuba_ray.tables.manifest import UnitEntry
 from scuba_ray.tables.parts import QUARANTINE_FOLDER, Unit
 from scuba_ray.tables.schemas import QUARANTINE
@@ -170,7 +171,7 @@ class RunFolder:
         if not keys:
             raise DataError(f"{self.location} holds no finished {table}; run the configuration again to resume it")
         names = [part.name for one in keys for part in self._unit(table, one).parts]
-        return _concat([parts.load(self.location, f"{table}/{name}", columns) for name in names])
+        return concatenated([parts.load(self.location, f"{table}/{name}", columns) for name in names])
 
     def rows(self, table: str, key: str) -> int:
         """Number of rows of a finished unit. Raises DataError if it is not finished."""
@@ -195,7 +196,7 @@ class RunFolder:
                 piece = parts.load(self.location, f"{table}/{part.name}", columns)
                 pieces.append(piece.slice(first, max(last - first, 0)))
             offset += part.rows
-        return _concat(pieces)
+        return concatenated(pieces)
 
     def _unit(self, table: str, key: str) -> UnitEntry:
         units = manifest.load(self.location, table)
@@ -238,19 +239,3 @@ class RunFolder:
 
     def _save_json(self, name: str, mapping: Mapping[str, Any]) -> None:
         files.write(self.location, name, json.dumps(dict(mapping), indent=1, allow_nan=False).encode())
-
-
-def _concat(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table; columns whose vectors differ in length between tables become lists of variable length."""
-    first = tables[0].schema
-    if any(not table.schema.equals(first) for table in tables[1:]):
-        fields = [
-            pa.field(f.name, pa.list_(f.type.value_type)) if pa.types.is_fixed_size_list(f.type) and _varies(tables, f) else f
-            for f in first
-        ]
-        tables = [table.cast(pa.schema(fields)) for table in tables]
-    return pa.concat_tables(tables)
-
-
-def _varies(tables: Sequence[pa.Table], field: pa.Field) -> bool:
-    return any(table.schema.field(field.name).type != field.type for table in tables)

@@ -18,7 +18,9 @@ MODELS = {"local-dir": "local-dir:{tiny}", "phantom": "phantom:clip"}
 
 
 def test_every_scheme_is_here_or_downloads() -> None:
-    assert set(SEAMS["backbone"]) - set(MODELS) == {"open_clip"}
+    assert set(SEAMS["backbone"]) - set(MODELS) == {"open_clip", "pixels"}, (
+        "pixels has no text tower: tests/models/test_low_level.py"
+    )
 
 
 @pytest.fixture(scope="module", params=sorted(MODELS))

@@ -30,7 +30,8 @@ def test_a_data_set_gives_back_what_was_written(write_dataset: Write) -> None:
     folder = write_dataset()
     dataset: SubjectDataset = make_dataset(SubjectConfig(name="subj", path=str(folder)))
     assert dataset.subject == "subj"
-    assert dataset.stimuli().column_names == ["stimulus_id", "uri", "split"]
+    assert dataset.stimuli().column_names == ["stimulus_id", "uri", "split", "caption"]
+    assert dataset.stimuli()["caption"].null_count == len(dataset.stimuli()), "captions are optional"
     assert dataset.voxels()["rois"].to_pylist() == [[]] * 5
     assert dataset.voxels()["ncsnr"].null_count == 5
     whole = np.load(folder / "responses.npy")

@@ -20,6 +20,7 @@ from scuba_ray.models.captioner_pairs import PairSettings, train_on_pairs
 from scuba_ray.models.captioner_scores import score_captions
 from scuba_ray.models.clipcap import PrefixCaptioner
 from scuba_ray.models.pair_files import read_pairs
+from scuba_ray.protocols import Scaling
 
 COLOURS = {"red": (230, 20, 20), "green": (20, 200, 30), "blue": (20, 40, 220), "white": (250, 250, 250), "black": (5, 5, 5)}
 QUICK = PairSettings(
@@ -47,6 +48,7 @@ class ColourBackbone:
     """A backbone that sees a picture's mean colour and nothing else."""
 
     name, dim = "colour", 3
+    scaling: Scaling = "unit"
 
     def __init__(self, fingerprint: str = "c0102c0102c0102c") -> None:
         self.fingerprint = fingerprint

@@ -1,0 +1,61 @@
+"""What a reader of a subject's numbers should know, in sentences: said on stderr when a run ends, and kept in `run.json`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scuba_ray.config import FitConfig
+from scuba_ray.tables.store import RunFolder
+
+EDGE_SHARE = 0.05
+"""Share of voxels on the edge of the alpha grid above which it is said."""
+
+
+def of_fit(run: RunFolder, key: str, settings: FitConfig, dim: int) -> Iterator[str]:
+    """Cautions about the fitted voxels of one unit (`subject/backbone`)."""
+    columns = ["status", "alpha", "alpha_at_edge", "noise_ceiling", "r"]
+    voxels = run.read("voxels", key=key, columns=columns)
+    voxels = voxels.filter(pc.equal(voxels["status"], "ok"))
+    if not len(voxels):
+        return
+    yield from _alphas(voxels, key, settings)
+    split = Counter(run.read("embeddings", key=key, columns=["split"])["split"].to_pylist())
+    if not split["test"]:
+        yield f"fit {key}: there are no test images, so r2, r, p and q are null; give some stimuli the split 'test'"
+    elif voxels["noise_ceiling"].null_count == len(voxels):
+        yield (
+            f"fit {key}: no voxel has a noise ceiling (no image was shown twice, and the data set has no ncsnr), so "
+            "r2_normalised is null; r2, r and p are not affected"
+        )
+    if split["train"] < dim:
+        yield (
+            f"fit {key}: {split['train']:,} training images for {dim:,} features; the penalty decides what the images leave "
+            "open, so read split_half and q before the weights"
+        )
+
+
+def _alphas(voxels: pa.Table, key: str, settings: FitConfig) -> Iterator[str]:
+    """Whether more voxels than `EDGE_SHARE` would have taken an alpha outside the grid."""
+    edge = voxels.filter(pc.fill_null(voxels["alpha_at_edge"], False))
+    if len(edge) <= EDGE_SHARE * len(voxels):
+        return
+    low, high = settings.alpha_log10
+    largest = pc.sum(pc.greater(edge["alpha"], 10 ** ((low + high) / 2))).as_py() if high > low else len(edge)
+    share, above, below = (f"{count / len(voxels):.0%}" for count in (len(edge), largest, len(edge) - largest))
+    yield (
+        f"fit {key}: {share} of {len(voxels):,} voxels have their alpha on the edge of the grid ({above} on the largest, {below} "
+        f"on the smallest): widen fit.alpha_log10, now [{low:g}, {high:g}]; voxels that no image drives choose the largest of any"
+    )
+
+
+def of_import(run: RunFolder, key: str) -> Iterator[str]:
+    """Cautions about imported weights: how many voxels cannot be used."""
+    counts = Counter(run.read("voxels", key=key, columns=["status"])["status"].to_pylist())
+    total = counts.total()
+    for status, words in (("bad", "that are not finite"), ("zero", "that are all zero")):
+        if counts[status]:
+            yield f"import {key}: {counts[status]:,} of {total:,} voxels have weights {words}; their status is {status!r}"
