@@ -268,8 +268,8 @@ class Analysis(Protocol):
 
     name: str
     version: int
-    inputs: tuple[str, ...]
-    """Tables it reads."""
+    inputs: Mapping[str, tuple[str, ...]]
+    """Tables it reads, and the columns of each; vectors of backbones with different lengths come as lists of variable length."""
 
     def fingerprint(self) -> Mapping[str, Any]: ...
 

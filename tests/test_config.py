@@ -43,7 +43,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "not text": ({"name": 3}, "name must be text, got 3"),
     "empty text": ({"name": ""}, "name must not be empty, got ''"),
     "empty list": ({"subjects": []}, "subjects must not be empty"),
-    "missing key": ({"subjects": [{"name": "a"}]}, "subjects.0.path: required, and not given"),
+    "missing key": ({"subjects": [{"name": "a"}]}, "subjects.0: give `path` (a data set), or `weights` fitted elsewhere"),
     "not a choice": ({"engine": {"name": "spark"}}, "engine.name must be 'local' or 'ray', got 'spark'"),
     "not a name": (
         {"subjects": [{"name": "subj 1", "path": "d"}]},
