@@ -89,7 +89,7 @@ def mixed_captions(
     """Captions of scenes as token ids (B, L), -1 after their end, without start, stop or padding ids.
 
     `order_BO` holds the drawings in the order they are named (-1 none). Each is called by a keyword with probability `keywords`,
-    by a kind with probability `kinds`, else by its name; a caption opens with "a photo of" or the like with probability `openings`.
+    by a kind with probability `kinds`, else by its name; a caption opens with "a photo of" or so with probability `openings`.
     """
     device = order_BO.device
     index = order_BO.clamp(min=0)
@@ -121,7 +121,7 @@ def compact(tokens_BL: torch.Tensor) -> torch.Tensor:
 
 def clip_ids(tokens_BL: torch.Tensor, tokenizer: Tokenizer, length: int) -> torch.Tensor:
     """Wrap captions between the text tower's start and end tokens, padded (or cut) to `length`."""
-    start, stop, pad = (tokenizer.token_to_id(token) for token in (START, END, PAD))
+    start, stop, pad = (int(tokenizer.token_to_id(token) or 0) for token in (START, END, PAD))
     body = tokens_BL[:, : length - 2]
     ids = torch.full((len(body), length), -1, dtype=torch.long, device=body.device)
     ids[:, 0] = start

@@ -29,7 +29,7 @@ from scuba_ray.phantom.scenes import (
     sample_drawings,
     sample_scenes,
 )
-from scuba_ray.phantom.seeds import HELD_OUT_SEED, TRAINING_SEED
+from scuba_ray.phantom.seeds import HELD_OUT, TRAINING_SEED
 
 MAX_TOKENS = 24
 _FIRST_SEED = TRAINING_SEED + 1000
@@ -90,8 +90,10 @@ def scene_pairs(backbone: OpenClipBackbone, drawings: Drawings, tokenizer: Any, 
     return pairs
 
 
-def score_captioner(captioner: PrefixCaptioner, backbone: OpenClipBackbone, drawings: Drawings, device: str) -> dict[str, float]:
-    """How well held-out scenes are named.
+def score_captioner(
+    captioner: PrefixCaptioner, backbone: OpenClipBackbone, drawings: Drawings, device: str, *, scenes: int = 400, seed: int = 1
+) -> dict[str, float]:
+    """How well held-out scenes are named: `scenes` of each sort, from place `seed` of the held-out seeds.
 
     Returns
     -------
@@ -99,15 +101,15 @@ def score_captioner(captioner: PrefixCaptioner, backbone: OpenClipBackbone, draw
         For scenes of one, two and three drawings, the share whose caption names at least one of them exactly, the share of
         drawings named, and over the usual mixture of scenes the share with at least one.
     """
-    generator = torch.Generator(device).manual_seed(HELD_OUT_SEED + 1)
+    generator = torch.Generator(device).manual_seed(HELD_OUT[seed])
     like = standardisation(backbone, device)
     scores: dict[str, float] = {}
     for label, shares in {"1": (1.0, 0, 0), "2": (0, 1.0, 0), "3": (0, 0, 1.0), "any": (0.35, 0.40, 0.25)}.items():
-        scenes = sample_scenes(generator, sample_drawings(generator, 400, drawings, share_of_counts=shares))
-        embeddings = embed_scenes(backbone, render(scenes, drawings, device), like)
+        drawn = sample_scenes(generator, sample_drawings(generator, scenes, drawings, share_of_counts=shares))
+        embeddings = embed_scenes(backbone, render(drawn, drawings, device), like)
         texts = [beams[0].text.rstrip(". ") for beams in captioner.captions(embeddings)]
         said = [set(text.split(" and ")) for text in texts]
-        truth = [set(caption.split(" and ")) for caption in name_captions(scenes, drawings)]
+        truth = [set(caption.split(" and ")) for caption in name_captions(drawn, drawings)]
         scores[f"{label}: one named"] = sum(bool(s & t) for s, t in zip(said, truth, strict=True)) / len(truth)
         scores[f"{label}: share named"] = sum(len(s & t) for s, t in zip(said, truth, strict=True)) / sum(map(len, truth))
     return scores
@@ -152,8 +154,8 @@ def main() -> None:
     print(scores)
     rows = "\n".join(f"| {key} | {value:.3f} |" for key, value in scores.items())
     card = (
-        "# Phantom captioner\n\nA CLIPCap-style prefix captioner (MLP prefix of 6 vectors, GPT-2 of 4 layers, 160 wide) for the phantom\n"
-        f"backbone `clip` (fingerprint {backbone.fingerprint}), trained by `python -m scuba_ray.phantom.train_captioner`:\n"
+        "# Phantom captioner\n\nA CLIPCap-style prefix captioner (MLP prefix of 6 vectors, GPT-2 of 4 layers, 160 wide) for the\n"
+        f"phantom backbone `clip` (fingerprint {backbone.fingerprint}), trained by\n`python -m scuba_ray.phantom.train_captioner`: "
         f"{arguments.steps} steps of {arguments.batch} new scenes, captions that name the drawings, largest first.\n\n"
         "Held-out scenes of 1, 2, 3 drawings and of any number (`score_captioner`): share of scenes with at least one drawing\n"
         f"named exactly, and share of drawings named exactly.\n\n| score | value |\n|---|---|\n{rows}\n"

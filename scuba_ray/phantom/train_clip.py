@@ -23,12 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scuba_ray.phantom.clip_scores import score_clip
+from scuba_ray.phantom.clip_scores import CONTEXT, MEAN, STD, score_clip
 from scuba_ray.phantom.phrases import PhraseTable, clip_ids, mixed_captions, phrase_table, train_tokenizer
 from scuba_ray.phantom.scenes import SIDE, Drawings, caption_order, load_drawings, render, sample_drawings, sample_scenes
 from scuba_ray.phantom.seeds import TRAINING_SEED
 
-CONTEXT = 24
 EMBED = 256
 TEXT = {"context_length": CONTEXT, "vocab_size": 2048, "width": 128, "heads": 4, "layers": 3}
 VISION: dict[str, dict[str, Any]] = {
@@ -36,8 +35,6 @@ VISION: dict[str, dict[str, Any]] = {
     "judge": {"image_size": SIDE, "patch_size": 8, "width": 128, "layers": 5, "head_width": 32},
 }
 SEED = {"clip": TRAINING_SEED, "judge": TRAINING_SEED + 1}
-MEAN, STD = 0.5, 0.25
-"""Pixels are standardised with one mean and one standard deviation for all channels."""
 _TRIAL_STEPS = 40
 
 
@@ -142,11 +139,13 @@ def train(
             report(f"step {step}/{total} loss {float(running):.3f} scale {float(scale.exp()):.1f}")
         if checkpoint is not None and time.perf_counter() - saved > 60:
             saved = time.perf_counter()
-            save_checkpoint(checkpoint, model, adam, batches, step, total)
+            save_checkpoint(checkpoint, model, adam, batches, step=step, total=total)
     return step
 
 
-def save_checkpoint(path: Path, model: nn.Module, adam: torch.optim.Optimizer, batches: Batches, step: int, total: int) -> None:
+def save_checkpoint(
+    path: Path, model: nn.Module, adam: torch.optim.Optimizer, batches: Batches, *, step: int, total: int
+) -> None:
     """Write all that resuming needs, atomically."""
     state = {"model": model.state_dict(), "adam": adam.state_dict(), "generator": batches.generator.get_state()}
     path.parent.mkdir(parents=True, exist_ok=True)

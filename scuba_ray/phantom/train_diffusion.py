@@ -121,8 +121,8 @@ class Scenery:
 
 
 def timed_training(
-    model: nn.Module, loss_of: Callable[[], torch.Tensor], *, minutes: float, rate: float, label: str
-) -> tuple[nn.Module, int]:
+    model: Any, loss_of: Callable[[], torch.Tensor], *, minutes: float, rate: float, label: str
+) -> tuple[Any, int]:
     """AdamW for `minutes` with a short warm-up and a linear decay by the clock; the average of late weights is returned."""
     adam = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     average = deepcopy(model).requires_grad_(False)
@@ -158,7 +158,8 @@ def train_autoencoder(scenery: Scenery, *, minutes: float, batch: int) -> tuple[
         made = made.float()
         edges = F.l1_loss(made.diff(dim=2), pixels.diff(dim=2)) + F.l1_loss(made.diff(dim=3), pixels.diff(dim=3))
         coarse = F.l1_loss(F.avg_pool2d(made, 4), F.avg_pool2d(pixels, 4))
-        return F.l1_loss(made, pixels) + edges + coarse + 1e-6 * posterior.kl().float().mean()
+        loss: torch.Tensor = F.l1_loss(made, pixels) + edges + coarse + 1e-6 * posterior.kl().float().mean()
+        return loss
 
     trained, steps = timed_training(model, loss_of, minutes=minutes, rate=1e-3, label="autoencoder")
     with torch.inference_mode():
@@ -190,7 +191,9 @@ def train_unet(
         when = torch.randint(1000, (batch,), device=latents.device)
         with torch.autocast(kind, torch.bfloat16):
             predicted = model(schedule.add_noise(latents, noise, when), when, text).sample
-        return (weight[when] * F.mse_loss(predicted.float(), noise, reduction="none").mean((1, 2, 3))).mean()
+        error = F.mse_loss(predicted.float(), noise, reduction="none").mean((1, 2, 3))
+        loss: torch.Tensor = (weight[when] * error).mean()
+        return loss
 
     trained, steps = timed_training(model, loss_of, minutes=minutes, rate=1.5e-3, label="unet")
     return trained, schedule, steps
@@ -219,8 +222,8 @@ def main() -> None:
     card = (
         "# Phantom diffusion model\n\nA small Stable Diffusion (64 px, 8 x 8 x 8 latents) trained from scratch by\n"
         "`python -m scuba_ray.phantom.train_diffusion` on rendered scenes of emoji drawings. Autoencoder: "
-        f"{vae_steps} steps of {arguments.batch // 2};\nUNet: {steps} steps of {arguments.batch} new scenes. The text encoder is the "
-        "phantom backbone `clip`'s own, frozen.\nIt draws emoji, nothing else.\n"
+        f"{vae_steps} steps of {arguments.batch // 2};\nUNet: {steps} steps of {arguments.batch} new scenes. The text encoder is "
+        "the phantom backbone `clip`'s own, frozen.\nIt draws emoji, nothing else.\n"
     )
     (arguments.out / "README.md").write_text(card, encoding="utf-8")
 
