@@ -155,7 +155,8 @@ def main() -> None:
     rows = "\n".join(f"| {key} | {value:.3f} |" for key, value in scores.items())
     card = (
         "# Phantom captioner\n\nA CLIPCap-style prefix captioner (MLP prefix of 6 vectors, GPT-2 of 4 layers, 160 wide) for the\n"
-        f"phantom backbone `clip` (fingerprint {backbone.fingerprint}), trained by\n`python -m scuba_ray.phantom.train_captioner`: "
+        f"phantom backbone `clip` (fingerprint {backbone.fingerprint}), trained by\n"
+        "`python -m scuba_ray.phantom.train_captioner`:\n"
         f"{arguments.steps} steps of {arguments.batch} new scenes, captions that name the drawings, largest first.\n\n"
         "Held-out scenes of 1, 2, 3 drawings and of any number (`score_captioner`): share of scenes with at least one drawing\n"
         f"named exactly, and share of drawings named exactly.\n\n| score | value |\n|---|---|\n{rows}\n"
