@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from scuba_ray.config_messages import in_words
 from scuba_ray.errors import ConfigError
+from scuba_ray.protocols import LOW_LEVEL
 from scuba_ray.registry import SEAMS
 from scuba_ray.settings import apply_override, read_settings
 
@@ -140,6 +141,10 @@ class FitConfig(Part):
     permutations: int = Field(1000, ge=0)
     # images that are permuted together
     permutation_block: int = Field(1, ge=1)
+    # the low-level baseline (size, luminance, contrast, spatial frequencies) fitted beside the backbones, as a control
+    low_level: bool = True
+    # second feature sets of banded fits, beside the image embedding: low-level, caption (column caption of stimuli.parquet)
+    bands: tuple[Literal["low-level", "caption"], ...] = ("low-level",)
     # noise ceiling (share of variance) below which no normalised score is given
     ceiling_floor: float = Field(0.1, ge=0, le=1)
     # sgd only: passes over the training images, images per step, initial rate, weight decay (published values)
@@ -153,6 +158,10 @@ class FitConfig(Part):
         lowest, highest = self.alpha_log10
         if lowest > highest:
             raise ValueError(f"alpha_log10 must go from the smaller to the larger exponent, got [{lowest:g}, {highest:g}]")
+        if LOW_LEVEL in self.bands and not self.low_level:
+            raise ValueError("bands has low-level, which needs low_level: true; without the baseline, set bands: []")
+        if len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"bands must be different, got {', '.join(self.bands)}")
         return self
 
 
@@ -240,6 +249,8 @@ class RunConfig(Part):
             if twice:
                 raise ValueError(f"{what} must have different names, got {', '.join(twice)} more than once")
         known = [backbone.name for backbone in self.backbones]
+        if LOW_LEVEL in known:
+            raise ValueError(f"backbones: {LOW_LEVEL} is the baseline that fit.low_level adds to every run; choose another name")
         for subject in self.subjects:
             if subject.weights is not None and subject.weights.backbone not in known:
                 raise ValueError(

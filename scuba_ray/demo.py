@@ -18,6 +18,7 @@ from scuba_ray.analyses.recovery_summary import CEILING, summarise
 from scuba_ray.config import RunConfig, make_config
 from scuba_ray.phantom.make import make_phantom
 from scuba_ray.pipeline import run
+from scuba_ray.report.joined import keys
 from scuba_ray.report.render import render
 from scuba_ray.tables.steps import Progress
 from scuba_ray.tables.store import RunFolder
@@ -92,7 +93,7 @@ def closing_words(run: RunFolder, *, width: int | None = None) -> str:
     truth = run.read(TABLE)
     figures = summarise(truth)
     words = [
-        render(_sample(truth, run.read("voxels", columns=["voxel_id", "r2"])), width=width),
+        render(_sample(truth, run.read("voxels", columns=["subject", "backbone", "voxel_id", "r2"])), width=width),
         f"Share of captions that name what was planted, in voxels with a noise ceiling of {CEILING:g} or more (95 % interval):",
         render(_rates(figures), width=width),
         "precision: the share of what a voxel's own caption names that was planted\n",
@@ -108,7 +109,7 @@ def closing_words(run: RunFolder, *, width: int | None = None) -> str:
 
 def _sample(truth: pa.Table, voxels: pa.Table) -> pa.Table:
     """One voxel per class and region, drawn at random among those whose ceiling counts, where there are any."""
-    r2_of = dict(zip(voxels["voxel_id"].to_pylist(), voxels["r2"].to_pylist(), strict=True))
+    r2_of = dict(zip(keys(voxels), voxels["r2"].to_pylist(), strict=True))
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in truth.filter(pc.equal(truth["method"], METHOD)).to_pylist():
         groups.setdefault((row["voxel_class"], row["roi"]), []).append(row)
@@ -128,7 +129,7 @@ def _sample(truth: pa.Table, voxels: pa.Table) -> pa.Table:
                 "planted": one["concept"] or "nothing",
                 "caption": one["caption"],
                 "named": {True: "yes", False: "no", None: "–"}[one["hit"]],
-                "r2": r2_of[one["voxel_id"]],
+                "r2": r2_of[one["subject"], one["backbone"], one["voxel_id"]],
             }
             for one in drawn
         ]

@@ -7,7 +7,7 @@ captioner was trained for, and the bank is made of its embeddings.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -17,11 +17,14 @@ from scuba_ray.bank.shards import BankFolder, open_bank
 from scuba_ray.config import BackboneConfig, EncodeConfig, EngineConfig, RunConfig, SubjectConfig
 from scuba_ray.datasets import make_images
 from scuba_ray.models.clip import make_backbone
-from scuba_ray.protocols import Backbone, Engine, Resources
+from scuba_ray.protocols import LOW_LEVEL, Backbone, Engine, Resources, Scaling
 from scuba_ray.registry import resolve
 from scuba_ray.stages import cautions
+from scuba_ray.stages.bands import PartitionVariance
 from scuba_ray.stages.caption import Caption
 from scuba_ray.stages.encode import EncodeBank, EncodeStimuli
+from scuba_ray.stages.encode_captions import EncodeCaptions, caption_space
+from scuba_ray.stages.features import FeatureSpace
 from scuba_ray.stages.fit import Fit
 from scuba_ray.stages.imported import ImportWeights
 from scuba_ray.stages.project import Project
@@ -71,9 +74,17 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
                 if subject.weights is not None:
                     voxels[subject.name, study.reader.name] = method.take_over(subject)
                     continue
+                embeddings = {}
+                for backbone in study.spaces:
+                    embeddings[backbone.name] = method.encode(subject, backbone)
+                    voxels[subject.name, backbone.name] = method.fit(subject, backbone, embeddings[backbone.name])
                 for backbone in study.backbones:
-                    embeddings = method.encode(subject, backbone)
-                    voxels[subject.name, backbone.name] = method.fit(subject, backbone, embeddings)
+                    if LOW_LEVEL in config.fit.bands:
+                        baseline = voxels[subject.name, LOW_LEVEL]
+                        method.bands(subject, backbone, LOW_LEVEL, [embeddings[backbone.name], embeddings[LOW_LEVEL], baseline])
+                    if "caption" in config.fit.bands:
+                        texts = method.encode_captions(subject, backbone)
+                        method.bands(subject, backbone, "caption", [embeddings[backbone.name], texts])
             bank = method.bank()
             for subject in config.subjects:
                 projections = method.project(subject, voxels[subject.name, study.reader.name], bank)
@@ -153,7 +164,8 @@ class _Methods:
         """Fit a linear encoding model per voxel and judge it on held-out images; then the false-discovery rate over all."""
         settings, key = self.config.fit, _key(subject, backbone)
         space: dict[str, Any] = {"backbone": backbone.name, "dim": backbone.dim, "run": self.folder}
-        stage = Fit(subject=subject, settings=settings, seed=self.config.seed, **space, **self._model)
+        scaling = backbone.scaling
+        stage = Fit(subject=subject, settings=settings, seed=self.config.seed, scaling=scaling, **space, **self._model)
         inputs = [self.study.identity[subject.name], embeddings.fingerprint]
         rows = self.study.datasets[subject.name].voxels().num_rows
         fits = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
@@ -163,6 +175,24 @@ class _Methods:
         )
         self.steps.warn(*cautions.of_fit(self.folder, key, settings, backbone.dim))
         return voxels
+
+    def encode_captions(self, subject: SubjectConfig, backbone: Backbone) -> Result:
+        """Embed the captions of what the subject saw by the backbone's text tower."""
+        stage = EncodeCaptions(subject=subject, backbone=backbone, **self._model)
+        rows, inputs = self.study.datasets[subject.name].stimuli().num_rows, [self.study.identity[subject.name]]
+        key = f"{subject.name}/{caption_space(backbone.name)}"
+        return self.steps.complete(stage, key=key, rows=rows, chunk=self.config.encode.chunk, inputs=inputs)
+
+    def bands(self, subject: SubjectConfig, backbone: Backbone, second: str, inputs: Sequence[Result]) -> Result:
+        """Ask what the image embedding explains beyond a second feature set; `inputs` are both embeddings first."""
+        settings, device = self.config.fit, self.config.device
+        scalings: tuple[Scaling, Scaling] = (backbone.scaling, "standard" if second == LOW_LEVEL else backbone.scaling)
+        one, two = (FeatureSpace(self.folder, of.key, how, device) for of, how in zip(inputs[:2], scalings, strict=True))
+        about: dict[str, Any] = {"backbone": backbone.name, "second": second, "spaces": (one, two), "seed": self.config.seed}
+        stage = PartitionVariance(subject=subject, settings=settings, **about, **self._model)
+        rows = self.study.datasets[subject.name].voxels().num_rows
+        made_of = [self.study.identity[subject.name], *(result.fingerprint for result in inputs)]
+        return self.steps.complete(stage, key=f"{one.key}/{second}", rows=rows, chunk=settings.chunk, inputs=made_of)
 
     def take_over(self, subject: SubjectConfig) -> Result:
         """Take a subject's weights as they were fitted elsewhere."""

@@ -75,11 +75,16 @@ def write_subject(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def write_backbone(out: Path, seed: int = 0) -> Path:
+def write_backbone(out: Path, seed: int = 0, **changes: Any) -> Path:
     """A vision transformer with random weights: it tells colours apart, which a random ResNet hardly does."""
     tokenizer = train_text_tokenizer(WORDS, 300)
     vision = {"image_size": 64, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
-    config = {**TOWERS, "vision_cfg": vision, "text_cfg": {**TOWERS["text_cfg"], "vocab_size": tokenizer.get_vocab_size()}}
+    config = {
+        **TOWERS,
+        "vision_cfg": vision,
+        "text_cfg": {**TOWERS["text_cfg"], "vocab_size": tokenizer.get_vocab_size()},
+        **changes,
+    }
     torch.manual_seed(seed)
     network = open_clip.CLIP(**config)
     network.visual.conv1.weight.data.mul_(5)
@@ -115,7 +120,7 @@ class TinyStudy:
             "subjects": [{"name": "subj01", "path": str(self.folder / "subject")}],
             "backbones": [{"name": "tiny", "model": f"local-dir:{self.folder / 'backbone'}"}],
             "encode": {"batch": 16, "chunk": 25},
-            "fit": {"chunk": 5, "permutations": 50, "folds": 3, "alphas": 5},
+            "fit": {"chunk": 5, "permutations": 50, "folds": 3, "alphas": 5, "low_level": False, "bands": []},
             "bank": {"images": str(self.folder / "pictures")},
             "project": {"chunk": 5, "beta": 20, "nearest": 8},
             "caption": {"model": str(self.folder / "captioner"), "chunk": 25, "max_tokens": 8},

@@ -158,7 +158,7 @@ def test_a_changed_beta_computes_project_and_after_only(finished: RunFolder, stu
 
 
 def test_a_changed_chunk_changes_no_value(finished: RunFolder, study: TinyStudy, tmp_path: Path) -> None:
-    fit = {"chunk": 7, "permutations": 50, "folds": 3, "alphas": 5}
+    fit = {**study.settings()["fit"], "chunk": 7}
     folder, config = copy_of(finished, study, tmp_path, fit=fit)
     before = parts(folder)
     run(config)

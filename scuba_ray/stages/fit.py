@@ -1,8 +1,9 @@
 """fit: a linear encoding model for every voxel, and what it is worth on images it has not seen (METHOD section 2).
 
-Features are embeddings divided by their norms. Weights come from the training images alone (`_train`), scores from the test
-images alone (`_score`); nothing else passes between the two than weights and bias. Images without an embedding (quarantined by
-`encode`) take no part. `sgd` is the published optimiser on the cached embeddings, without its jitter.
+Features are embeddings divided by their norms; those of the low-level baseline are standardised. Weights come from the training
+images alone (`_train`), scores from the test images alone (`_score`); nothing else passes between the two than weights and bias
+(and the training images' mean and deviation). Images without an embedding take no part (`stages/features.py`). `sgd` is the
+published optimiser on the cached embeddings, without its jitter.
 
 A voxel whose status is not `ok` has no weight and no score: null, so that no mean can count it.
 """
@@ -17,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -25,22 +25,14 @@ from scuba_ray.config import FitConfig, SubjectConfig
 from scuba_ray.core.ridge import Gram, RidgeFit, fold_of_images, prepare_gram, ridge
 from scuba_ray.core.sgd import SgdFit, sgd
 from scuba_ray.core.statistics import normalised_r2, pearson, permutation_p, r2, split_half_cosine
-from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.datasets import make_dataset
 from scuba_ray.datasets.preparation import Prepared, prepare
 from scuba_ray.errors import DataError
-from scuba_ray.protocols import Chunk, Resources, StageOutput, SubjectDataset
-from scuba_ray.tables.columns import matrix, numbers, table_of, vectors
+from scuba_ray.protocols import Chunk, Resources, Scaling, StageOutput, SubjectDataset
+from scuba_ray.stages.features import FeatureSpace, Images
+from scuba_ray.tables.columns import numbers, table_of, vectors
 from scuba_ray.tables.schemas import fits_schema
 from scuba_ray.tables.store import RunFolder
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Some of a subject's images: their rows in `dataset.stimuli()` and their unit embeddings."""
-
-    rows_S: npt.NDArray[np.int64]
-    X_SD: Tensor
 
 
 @dataclass(frozen=True)
@@ -76,6 +68,8 @@ class Fit:
     seed: int
     resources: Resources
     device: str = "cpu"
+    scaling: Scaling = "unit"
+    """The backbone's own; its fingerprint stands for it among the inputs."""
 
     name = "fit"
     version = 1
@@ -89,7 +83,8 @@ class Fit:
     def fingerprint(self) -> Mapping[str, Any]:
         """All settings but the chunk, those of the other method left out."""
         others = {"ridge": {"epochs", "batch", "learning_rate", "weight_decay"}, "sgd": {"alpha_log10", "alphas", "folds"}}
-        return {**self.settings.model_dump(mode="json", exclude={"chunk", *others[self.settings.method]}), "seed": self.seed}
+        others_of_fit = {"chunk", "low_level", "bands", *others[self.settings.method]}
+        return {**self.settings.model_dump(mode="json", exclude=others_of_fit), "seed": self.seed}
 
     def setup(self) -> None:
         _ = self._grams, self._test
@@ -100,18 +95,13 @@ class Fit:
     def _dataset(self) -> SubjectDataset:
         return make_dataset(self.subject)
 
-    def _images(self, split: str) -> _Images:
-        """The images of one split whose embedding is there. Embeddings of the other split are never looked at."""
-        table = self.run.read("embeddings", key=f"{self.subject.name}/{self.backbone}")
-        table = table.filter(pc.equal(table["split"], split))
-        stimuli = self._dataset.stimuli()["stimulus_id"].combine_chunks()
-        rows_S = pc.index_in(table["stimulus_id"], value_set=stimuli).to_numpy().astype(np.int64)
-        X_SD, _ = unit_and_norm(torch.tensor(matrix(table["embedding"])).to(self.device))
-        return _Images(rows_S, X_SD)
+    @property
+    def _space(self) -> FeatureSpace:
+        return FeatureSpace(self.run, f"{self.subject.name}/{self.backbone}", self.scaling, self.device)
 
     @cached_property
-    def _training(self) -> _Images:
-        images = self._images("train")
+    def _training(self) -> Images:
+        images = self._space.training(self._dataset)
         wanted = 2 * self.settings.folds
         if len(images.rows_S) < wanted:
             raise DataError(
@@ -121,8 +111,8 @@ class Fit:
         return images
 
     @cached_property
-    def _test(self) -> _Images:
-        return self._images("test")
+    def _test(self) -> Images:
+        return self._space.test(self._dataset)
 
     @cached_property
     def _halves(self) -> tuple[Tensor, Tensor]:

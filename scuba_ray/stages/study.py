@@ -12,13 +12,14 @@ from typing import TypeVar
 import torch
 
 from scuba_ray.bank.shards import BankFolder, open_bank
-from scuba_ray.config import EngineConfig, Part, RunConfig, SubjectConfig
+from scuba_ray.config import BackboneConfig, EngineConfig, Part, RunConfig, SubjectConfig
 from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.models.clipcap import make_captioner
-from scuba_ray.protocols import Analysis, Backbone, Captioner, ImageSource, Resources, SubjectDataset
+from scuba_ray.protocols import LOW_LEVEL, Analysis, Backbone, Captioner, ImageSource, Resources, SubjectDataset
 from scuba_ray.registry import resolve
+from scuba_ray.stages.encode_captions import check_captions
 from scuba_ray.stages.imported import ImportedWeights
 from scuba_ray.tables import files
 
@@ -47,6 +48,13 @@ class Study:
     analyses: tuple[Analysis, ...]
     resources: Resources
     """What one worker of a model step holds."""
+    low_level: Backbone | None
+    """The baseline that is fitted beside the backbones, never projected or captioned."""
+
+    @property
+    def spaces(self) -> tuple[Backbone, ...]:
+        """Everything that is encoded and fitted."""
+        return self.backbones if self.low_level is None else (*self.backbones, self.low_level)
 
 
 def open_study(config: RunConfig) -> Study:
@@ -75,7 +83,11 @@ def open_study(config: RunConfig) -> Study:
     identity = {name: dataset.fingerprint() for name, dataset in datasets.items()}
     identity |= {name: mine.fingerprint() for name, mine in weights.items()}
     analyses = tuple(resolve("analysis", name)(config) for name in config.analyses)
-    return Study(datasets, weights, identity, backbones, reader, captioner, pictures, bank, analyses, resources)
+    low_level = make_backbone(BackboneConfig(name=LOW_LEVEL, model=f"pixels:{LOW_LEVEL}")) if config.fit.low_level else None
+    if "caption" in config.fit.bands:
+        for dataset in datasets.values():
+            check_captions(dataset)
+    return Study(datasets, weights, identity, backbones, reader, captioner, pictures, bank, analyses, resources, low_level)
 
 
 def located(config: RunConfig) -> RunConfig:

@@ -20,6 +20,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "voxels": ("subject", "backbone", "voxel_id"),
     "projections": ("subject", "backbone", "voxel_id", "partition"),
     "captions": ("subject", "backbone", "voxel_id", "partition", "method", "rank"),
+    "bands": ("subject", "backbone", "voxel_id", "bands"),
 }
 
 QUARANTINE = pa.schema(
@@ -138,6 +139,29 @@ CAPTIONS = pa.schema(
 )
 
 
+BANDS = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("backbone", pa.string()),
+        ("voxel_id", pa.int64()),
+        ("bands", pa.string()),
+        ("r2_joint", pa.float32()),
+        ("r2_first", pa.float32()),
+        ("r2_second", pa.float32()),
+        ("unique_first", pa.float32()),
+        ("unique_second", pa.float32()),
+        ("shared", pa.float32()),
+        ("p_unique_first", pa.float32()),
+        ("p_unique_second", pa.float32()),
+        ("weight_first", pa.float32()),
+        ("alpha", pa.float32()),
+        ("explained_by_low_level", pa.bool_()),
+    ]
+)
+"""Banded fits. The first set is the backbone's image embedding, the second is named by `bands`: `low-level` or `caption`. R2 are
+of test images; `weight_first` is the first set's band weight, the second has the rest; `stages/bands.py` has the flag's rule."""
+
+
 def schema_for(table: str, dim: int) -> pa.Schema:
     """The schema of `table` for embeddings of length `dim`.
 
@@ -153,5 +177,6 @@ def schema_for(table: str, dim: int) -> pa.Schema:
         "voxels": voxels_schema(dim),
         "projections": projections_schema(dim),
         "captions": CAPTIONS,
+        "bands": BANDS,
     }
     return schemas[table]
