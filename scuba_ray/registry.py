@@ -31,6 +31,8 @@ SEAMS: dict[str, dict[str, str]] = {
         "prefix": "scuba_ray.models.clipcap:PrefixCaptioner",
     },
     "analysis": {
+        "agreement": "scuba_ray.analyses.agreement:Agreement",
+        "backbones": "scuba_ray.analyses.backbones:Backbones",
         "recovery": "scuba_ray.analyses.recovery:Recovery",
     },
 }

@@ -15,7 +15,7 @@ CEILING = 0.3
 DRAWS = 10_000
 """Bootstrap draws."""
 _CLASSES = ("single", "double", "broad", "confound")
-_TILE = 1000
+_CELLS = 1 << 22
 
 SUMMARY = pa.schema(
     [
@@ -90,10 +90,11 @@ def _figures(part: pa.Table, shuffled: pa.Table, seed: int, draws: int) -> dict[
 
 
 def bootstrap(values_V: np.ndarray, seed: int, draws: int) -> tuple[float, float]:
-    """Percentile 95 % interval of a mean over voxels. Memory: `_TILE` * V * 8 bytes."""
+    """Percentile 95 % interval of a mean over voxels. Memory: `_CELLS` * 16 bytes."""
     generator = np.random.default_rng(seed)
     count = len(values_V)
-    tiles = [min(_TILE, draws - start) for start in range(0, draws, _TILE)]
+    size = max(1, _CELLS // count)
+    tiles = [min(size, draws - start) for start in range(0, draws, size)]
     means = np.concatenate([values_V[generator.integers(0, count, (tile, count))].mean(1) for tile in tiles])
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)

@@ -25,10 +25,11 @@ def vectors(array_ND: npt.NDArray[Any], valid_N: npt.NDArray[np.bool_] | None = 
 
 
 def matrix(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
-    """A list column of fixed length, without nulls, as an array of shape (rows, dim)."""
+    """A column of lists of one length, without nulls, as an array of shape (rows, dim)."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    dim = array.type.list_size
-    return np.asarray(array.flatten().to_numpy(zero_copy_only=False)).reshape(len(array), dim)
+    values = np.asarray(array.flatten().to_numpy(zero_copy_only=False))
+    dim = array.type.list_size if pa.types.is_fixed_size_list(array.type) else len(values) // max(len(array), 1)
+    return values.reshape(len(array), dim)
 
 
 def numbers(array_N: npt.NDArray[Any], valid_N: npt.NDArray[np.bool_] | None = None) -> pa.Array:
