@@ -1,8 +1,9 @@
 """backbones: how well each backbone predicts held-out responses, by subject and region, on the same voxels.
 
 A voxel counts for every region it belongs to, and once for `all voxels`. Differences are paired: a voxel's R2 under a backbone
-minus its R2 under the reference, the first backbone of the configuration, averaged over voxels. The interval is a bootstrap over
-voxels: voxels share noise and images, so it says how sure the mean of *these* voxels is, not of another subject's.
+minus its R2 under the reference, the first backbone of the configuration, averaged over voxels. The low-level baseline, where it
+was fitted, comes last. The interval is a bootstrap over voxels: they share noise and images, so it says how sure the mean of
+*these* voxels is, not of another subject's.
 """
 
 from __future__ import annotations
@@ -66,12 +67,13 @@ class Backbones:
         voxels = tables["voxels"]
         voxels = voxels.filter(pc.and_(pc.equal(voxels["status"], "ok"), pc.is_valid(voxels["r2"])))
         rows: list[dict[str, Any]] = []
+        names = dict.fromkeys([*self._names, *voxels["backbone"].to_pylist()])
         for subject in dict.fromkeys(voxels["subject"].to_pylist()):
-            scores = {name: self._by_region(voxels, subject, name) for name in self._names}
+            scores = {name: self._by_region(voxels, subject, name) for name in names}
             regions = sorted({region for by_region in scores.values() for region in by_region} - {ALL})
             for region in (ALL, *regions):
                 first = scores[self._names[0]].get(region, {})
-                for name in self._names:
+                for name in names:
                     mine = scores[name].get(region, {})
                     if mine:
                         key = {"subject": subject, "roi": region, "backbone": name, "reference": self._names[0]}

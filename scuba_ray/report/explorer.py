@@ -6,6 +6,7 @@ self-contained file, RUN/report/index.html.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from scuba_ray import __version__
 from scuba_ray.analyses.recovery_summary import CEILING
 from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.errors import DataError, ScubaError
-from scuba_ray.report import page, palette, payload, summary, surface, thumbnails
+from scuba_ray.report import figures, page, palette, payload, summary, surface, thumbnails
 from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, voxel_rows
 from scuba_ray.tables.store import RunFolder
 
@@ -30,7 +31,7 @@ THUMBNAIL_BYTES = 6_000_000
 
 
 def write_report(run: RunFolder, config: RunConfig, *, thumbnail_bytes: int = THUMBNAIL_BYTES) -> str:
-    """Write RUN/report/index.html and return its location.
+    """Write RUN/report/index.html, and the figures of analyses beside their tables; return the page's location.
 
     A subject whose data set cannot be opened any more, or that has no surface, has its voxels in the table only, and the page
     says why. Peak memory is a few times the captions and the page (about 60 MB for 40,000 voxels).
@@ -40,7 +41,11 @@ def write_report(run: RunFolder, config: RunConfig, *, thumbnail_bytes: int = TH
     DataError
         If the run has no finished voxels, projections or captions.
     """
+    drawn = figures.draw(run)
+    for name, png in drawn.items():
+        run.write_file(name, png)
     data = gather(run, config, thumbnail_bytes)
+    data["figures"] = [{"name": name.split("/")[-2], "png": b64encode(png).decode()} for name, png in drawn.items()]
     return run.write_file("report/index.html", page.build(data["title"], data).encode("utf-8"))
 
 

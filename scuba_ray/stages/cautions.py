@@ -22,7 +22,7 @@ def of_fit(run: RunFolder, key: str, settings: FitConfig, dim: int) -> Iterator[
     voxels = voxels.filter(pc.equal(voxels["status"], "ok"))
     if not len(voxels):
         return
-    yield from _alphas(voxels, key, settings)
+    yield from alphas(voxels, key, settings)
     split = Counter(run.read("embeddings", key=key, columns=["split"])["split"].to_pylist())
     if not split["test"]:
         yield f"fit {key}: there are no test images, so r2, r, p and q are null; give some stimuli the split 'test'"
@@ -38,7 +38,7 @@ def of_fit(run: RunFolder, key: str, settings: FitConfig, dim: int) -> Iterator[
         )
 
 
-def _alphas(voxels: pa.Table, key: str, settings: FitConfig) -> Iterator[str]:
+def alphas(voxels: pa.Table, key: str, settings: FitConfig) -> Iterator[str]:
     """Whether more voxels than `EDGE_SHARE` would have taken an alpha outside the grid."""
     edge = voxels.filter(pc.fill_null(voxels["alpha_at_edge"], False))
     if len(edge) <= EDGE_SHARE * len(voxels):

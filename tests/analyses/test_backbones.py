@@ -30,9 +30,12 @@ def voxels(better: float = 0.1) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
+def config_of(*names: str) -> Any:
+    return SimpleNamespace(backbones=[SimpleNamespace(name=name) for name in names], seed=0)
+
+
 def compared(table: pa.Table, *names: str) -> dict[tuple[str, str], dict[str, Any]]:
-    config: Any = SimpleNamespace(backbones=[SimpleNamespace(name=name) for name in names], seed=0)
-    result = Backbones(config).run({"voxels": table})
+    result = Backbones(config_of(*names)).run({"voxels": table})
     assert result.schema.equals(BACKBONES)
     return {(row["roi"], row["backbone"]): row for row in result.to_pylist()}
 

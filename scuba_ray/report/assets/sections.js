@@ -8,7 +8,7 @@ function drawOverview(element, set) {
 }
 
 function drawSections(element, set) {
-  element.replaceChildren(...recovery(set), provenance());
+  element.replaceChildren(...recovery(set), ...figures(), provenance());
 }
 
 const points = (value) => (value < 0 ? "−" : "+") + Math.abs(100 * value).toFixed(0);
@@ -50,6 +50,15 @@ function bar({ rate, low, high }, main) {
     make("span", { class: main ? "rate-fill main" : "rate-fill", style: `width:${width(rate)}` }),
     make("span", { class: "rate-range", style: `left:${width(low)};width:${width(high - low)}` }),
   ] });
+}
+
+/** Figures of analyses, as they lie beside their tables. */
+function figures() {
+  return (DATA.figures ?? []).map(({ name, png }) => make("section", { class: "drawn", "aria-label": name, children: [
+    make("h2", { text: name[0].toUpperCase() + name.slice(1) }),
+    make("p", { class: "quiet", text: `The table behind it is RUN/analyses/${name}; boxes show median, quartiles, 5th and 95th percentile of voxels.` }),
+    make("img", { src: `data:image/png;base64,${png}`, alt: `Scores by region and backbone; the numbers are in the table ${name}` }),
+  ] }));
 }
 
 /** run.json, group by group, as path and value. */

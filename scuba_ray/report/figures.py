@@ -1,0 +1,127 @@
+"""Figures of a finished run, as PNG beside the table they show: names with an underscore, which readers of Parquet skip."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scuba_ray.analyses.backbones import ALL
+from scuba_ray.report.palette import region_colours
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from scuba_ray.tables.store import RunFolder
+
+BACKBONES = "analyses/backbones"
+NOWHERE, EVERYWHERE = "#9A9A9A", "#4D4D4D"
+"""Voxels of no region, and all voxels together."""
+_COLUMNS = ("subject", "backbone", "voxel_id", "rois", "status", "r2")
+
+
+def draw(run: RunFolder) -> dict[str, bytes]:
+    """Every figure there is something for, by the name of the file it belongs in (RUN/`name`)."""
+    if not run.keys(BACKBONES):
+        return {}
+    table = run.read(BACKBONES)
+    return {f"{BACKBONES}/_figure.png": draw_backbones(table, run.read("voxels", columns=list(_COLUMNS)))} if len(table) else {}
+
+
+def draw_backbones(table: pa.Table, voxels: pa.Table) -> bytes:
+    """Held-out R2 by region and backbone, and voxel by voxel against the reference; one row per subject. PNG.
+
+    Parameters
+    ----------
+    table : pa.Table
+        What the analysis `backbones` wrote.
+    voxels : pa.Table
+        Columns subject, backbone, voxel_id, rois, status, r2.
+    """
+    # matplotlib takes a second to load: only where there is something to draw
+    from matplotlib.figure import Figure
+
+    subjects = list(dict.fromkeys(table["subject"].to_pylist()))
+    names = list(dict.fromkeys([table["reference"][0].as_py(), *table["backbone"].to_pylist()]))
+    regions = list(dict.fromkeys(table["roi"].to_pylist()))
+    colours = {ALL: EVERYWHERE, **region_colours(region for region in regions if region != ALL)}
+    wide = max(4.5, 0.36 * len(regions) * len(names) + 1.2)
+    figure = Figure(figsize=(wide + 3.9 * (len(names) - 1), 3.9 * len(subjects)), layout="constrained")
+    grid = figure.subplots(len(subjects), len(names), squeeze=False, width_ratios=[wide, *[3.9] * (len(names) - 1)])
+    for axes, subject in zip(grid, subjects, strict=True):
+        scores = {name: _scores(voxels, subject, name) for name in names}
+        _boxes(axes[0], scores, regions, colours)
+        axes[0].set_title(subject, loc="left", fontweight="bold")
+        for panel, name in zip(axes[1:], names[1:], strict=True):
+            _pairs(panel, scores, names[0], name, colours)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _scores(voxels: pa.Table, subject: str, backbone: str) -> dict[int, tuple[float, list[str]]]:
+    """R2 and regions of the voxels that have a score."""
+    mine = pc.and_(pc.equal(voxels["subject"], subject), pc.equal(voxels["backbone"], backbone))
+    own = voxels.filter(pc.and_(mine, pc.and_(pc.equal(voxels["status"], "ok"), pc.is_valid(voxels["r2"]))))
+    columns = (own[name].to_pylist() for name in ("voxel_id", "r2", "rois"))
+    return {voxel: (r2, rois or []) for voxel, r2, rois in zip(*columns, strict=True)}
+
+
+def _boxes(axes: Axes, scores: dict[str, Any], regions: Sequence[str], colours: dict[str, str]) -> None:
+    """A box per region and backbone: median, quartiles, 5th and 95th percentile. Backbones differ in how full their colour is."""
+    from matplotlib.patches import Patch
+
+    width = 0.8 / len(scores)
+    strengths = np.linspace(1, 0.3, len(scores))
+    for rank, own in enumerate(scores.values()):
+        for place, region in enumerate(regions):
+            values = [r2 for r2, rois in own.values() if region == ALL or region in rois]
+            if values:
+                box = axes.boxplot(
+                    [values],
+                    positions=[place + (rank - (len(scores) - 1) / 2) * width],
+                    widths=0.85 * width,
+                    whis=(5, 95),
+                    showfliers=False,
+                    patch_artist=True,
+                    medianprops={"color": "black", "linewidth": 1.5},
+                    manage_ticks=False,
+                )
+                box["boxes"][0].set(facecolor=colours[region], alpha=strengths[rank])
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.set_xticks(
+        range(len(regions)), regions, rotation=30 if len(regions) > 5 else 0, ha="right" if len(regions) > 5 else "center"
+    )
+    axes.set_ylabel("R² on held-out images\n(share of variance)")
+    keys = [Patch(facecolor=EVERYWHERE, alpha=strength, label=name) for strength, name in zip(strengths, scores, strict=True)]
+    axes.legend(handles=keys, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(keys), frameon=False, borderaxespad=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _pairs(axes: Axes, scores: dict[str, Any], reference: str, name: str, colours: dict[str, str]) -> None:
+    """Each voxel's R2 under a backbone against the reference, coloured by its first region."""
+    first, second = scores[reference], scores[name]
+    both = [
+        (first[voxel][0], r2, colours.get(rois[0], NOWHERE) if rois else NOWHERE)
+        for voxel, (r2, rois) in second.items()
+        if voxel in first
+    ]
+    axes.set(xlabel=f"R², {reference}", ylabel=f"R², {name}")
+    axes.spines[["top", "right"]].set_visible(False)
+    if not both:
+        axes.text(0.5, 0.5, "no voxel has both scores", ha="center", transform=axes.transAxes)
+        return
+    x, y, colour = zip(*both, strict=True)
+    low, high = min(*x, *y), max(*x, *y)
+    ends = (low - 0.04 * (high - low + 1e-3), high + 0.04 * (high - low + 1e-3))
+    axes.plot(ends, ends, color="black", linewidth=0.6)
+    # in random order, so that no region hides the others
+    order = np.random.default_rng(0).permutation(len(x))
+    axes.scatter(np.array(x)[order], np.array(y)[order], c=np.array(colour)[order], s=8, alpha=0.6, linewidths=0, rasterized=True)
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
+    above = np.mean(np.array(y) > np.array(x))
+    axes.set_title(f"{above:.0%} of {len(x):,} voxels above the diagonal", fontsize="small", loc="left")
