@@ -58,8 +58,8 @@ def voxel_table(run: RunFolder, *, roi: str | None = None, limit: int | None = N
 def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
     """Everything the run knows about one voxel, as rows of (subject, backbone, item, value).
 
-    One block of rows per subject and backbone that has the voxel: its place, regions and scores; the caption of every
-    partition, method and beam; what the projection averaged and the nearest bank images with their cosines.
+    One block of rows per subject and backbone that has the voxel: its place, regions and scores; what banded fits say; the
+    caption of every partition, method and beam; what the projection averaged and the nearest bank images with their cosines.
 
     Raises
     ------
@@ -72,10 +72,14 @@ def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
         raise ConfigError(f"this run has no voxel {voxel_id}; {_extent(voxels['voxel_id'])}")
     captions = _of_voxel(run.read("captions", columns=list(CAPTION_COLUMNS)), voxel_id)
     projections = _of_voxel(run.read("projections", columns=list(PROJECTION_COLUMNS)), voxel_id)
+    bands = _of_voxel(run.read("bands"), voxel_id) if run.keys("bands") else []
     rows: list[dict[str, str]] = []
     for voxel in chosen.to_pylist():
         subject, backbone = voxel["subject"], voxel["backbone"]
         items = _scores(voxel)
+        for row in bands:
+            if (row["subject"], row["backbone"]) == (subject, backbone):
+                items += _bands(row)
         for row in _same(captions, voxel):
             item = f"caption, {_bank_part(row['partition'])}, {row['method']}, beam {row['rank']}"
             items.append((item, f"{row['caption']} ({_text(row['logprob'])})"))
@@ -161,6 +165,14 @@ def _same(rows: list[dict[str, Any]], voxel: dict[str, Any]) -> list[dict[str, A
 def _scores(voxel: dict[str, Any]) -> list[tuple[str, str]]:
     shown = {name: value for name, value in voxel.items() if name not in _NAMED_ELSEWHERE and value is not None}
     return [(name, _text(value)) for name, value in shown.items()]
+
+
+def _bands(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the embedding explains beyond a second feature set, and the flag."""
+    scores = ("r2_joint", "unique_first", "p_unique_first", "unique_second", "shared")
+    items = [(f"{name}, embedding x {row['bands']}", _text(row[name])) for name in scores if row[name] is not None]
+    flag = row["explained_by_low_level"]
+    return items if flag is None else [*items, ("explained_by_low_level", str(flag))]
 
 
 def _projection(row: dict[str, Any]) -> list[tuple[str, str]]:
