@@ -173,7 +173,8 @@ class _Methods:
         voxels = self.steps.complete(
             finish, key=key, rows=fits.rows, chunk=SIGNIFICANCE_CHUNK, inputs=[fits.fingerprint], here=True
         )
-        self.steps.warn(*cautions.of_fit(self.folder, key, settings, backbone.dim))
+        if backbone.name != LOW_LEVEL:  # a baseline predicts few voxels, and is meant to
+            self.steps.warn(*cautions.of_fit(self.folder, key, settings, backbone.dim))
         return voxels
 
     def encode_captions(self, subject: SubjectConfig, backbone: Backbone) -> Result:

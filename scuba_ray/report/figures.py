@@ -123,5 +123,6 @@ def _pairs(axes: Axes, scores: dict[str, Any], reference: str, name: str, colour
     order = np.random.default_rng(0).permutation(len(x))
     axes.scatter(np.array(x)[order], np.array(y)[order], c=np.array(colour)[order], s=8, alpha=0.6, linewidths=0, rasterized=True)
     axes.set(xlim=ends, ylim=ends, aspect="equal")
+    axes.locator_params(nbins=5)
     above = np.mean(np.array(y) > np.array(x))
     axes.set_title(f"{above:.0%} of {len(x):,} voxels above the diagonal", fontsize="small", loc="left")

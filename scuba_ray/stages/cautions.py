@@ -48,7 +48,7 @@ def alphas(voxels: pa.Table, key: str, settings: FitConfig) -> Iterator[str]:
     share, above, below = (f"{count / len(voxels):.0%}" for count in (len(edge), largest, len(edge) - largest))
     yield (
         f"fit {key}: {share} of {len(voxels):,} voxels have their alpha on the edge of the grid ({above} on the largest, {below} "
-        f"on the smallest): widen fit.alpha_log10, now [{low:g}, {high:g}]; voxels that no image drives choose the largest of any"
+        f"on the smallest): widen fit.alpha_log10, now [{low:g}, {high:g}] (voxels without signal take the largest of any grid)"
     )
 
 
