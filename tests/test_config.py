@@ -184,3 +184,8 @@ def test_a_backbone_written_as_its_model_is_named_after_it(model: str, name: str
 def test_a_config_survives_being_written_and_read() -> None:
     config = make_config(settings(project={"beta": 25}, analyses=["my_lab.analyses:Mine"]))
     assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize("example", sorted((Path(__file__).parents[1] / "examples").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_example_is_a_configuration(example: Path) -> None:
+    assert load_config(example).analyses
