@@ -18,7 +18,7 @@ _PUBLIC = {
     "ScubaError": "scuba_ray.errors",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
+__all__ = ["RunConfig", "RunFolder", "ScubaError", "__version__", "load_config", "run"]
 
 
 def __getattr__(name: str) -> Any:

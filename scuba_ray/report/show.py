@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from scuba_ray.tables.store import RunFolder
 
 _TABLE = ("subject", "backbone", "voxel_id", "rois", "noise_ceiling", "r2")
+SIGNIFICANT = 0.05
+"""False-discovery rate below which a voxel is taken to predict held-out images."""
 _NAMED_ELSEWHERE = {"subject", "backbone", "caption"}
 _DETAILS = pa.schema([("subject", pa.string()), ("backbone", pa.string()), ("item", pa.string()), ("value", pa.string())])
 
@@ -92,15 +94,17 @@ def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
 def query(run: RunFolder, config: RunConfig, text: str, *, limit: int | None = None) -> pa.Table:
     """Rank voxels by how much they answer to a text: cosine(weights, text embedding), largest first.
 
+    Voxels that predict held-out images (q < .05) come before all others: weights fitted to noise can lie near any text. In a run
+    without p (imported weights, no test images) all voxels are ranked together.
+
     The voxel's *weights* are compared, not its projected embedding: the text tower shares the image tower's space, so the
     product of weights and text embedding is the encoding model's own prediction of the response (BrainSCUBA, section 3.1, with
-    a text in the picture's place), and the weights of a voxel without signal point nowhere in particular and rank low, while
-    their projection always lands on some picture.
+    a text in the picture's place).
 
     Returns
     -------
     pa.Table
-        subject, backbone, voxel_id, roi, noise_ceiling, r2, cosine, caption.
+        subject, backbone, voxel_id, roi, noise_ceiling, r2, q, cosine, caption.
 
     Raises
     ------
@@ -112,12 +116,16 @@ def query(run: RunFolder, config: RunConfig, text: str, *, limit: int | None = N
     best = headline(run.read("captions", columns=list(CAPTION_COLUMNS)))
     pieces = []
     for key in run.keys("captions"):
-        voxels = run.read("voxels", key=key, columns=[*_TABLE, "weight"])
+        voxels = run.read("voxels", key=key, columns=[*_TABLE, "q", "weight"])
         text_D = _embedding(config, voxels["backbone"][0].as_py(), text) if voxels.num_rows else np.zeros(1, np.float32)
         pieces.append(voxels.drop_columns(["weight"]).append_column("cosine", _cosines(voxels["weight"], text_D)))
     rows = _named_rois(pa.concat_tables(pieces))
     rows = rows.append_column("caption", pa.array([best.get(key) for key in keys(rows)], pa.string()))
-    rows = rows.sort_by([("cosine", "descending"), ("voxel_id", "ascending")])
+    predicts = pc.fill_null(pc.less(rows["q"], SIGNIFICANT), False)
+    rows = rows.append_column("predicts", predicts)
+    rows = rows.sort_by([("predicts", "descending"), ("cosine", "descending"), ("voxel_id", "ascending")]).drop_columns(
+        ["predicts"]
+    )
     return rows if limit is None else rows.slice(0, limit)
 
 

@@ -11,13 +11,15 @@ import pyarrow.compute as pc
 from scuba_ray.config import FitConfig
 from scuba_ray.tables.store import RunFolder
 
+SIGNIFICANT = 0.05
+"""False-discovery rate below which a voxel is taken to predict held-out images."""
 EDGE_SHARE = 0.05
 """Share of voxels on the edge of the alpha grid above which it is said."""
 
 
 def of_fit(run: RunFolder, key: str, settings: FitConfig, dim: int) -> Iterator[str]:
     """Cautions about the fitted voxels of one unit (`subject/backbone`)."""
-    columns = ["status", "alpha", "alpha_at_edge", "noise_ceiling", "r"]
+    columns = ["status", "alpha", "alpha_at_edge", "noise_ceiling", "q"]
     voxels = run.read("voxels", key=key, columns=columns)
     voxels = voxels.filter(pc.equal(voxels["status"], "ok"))
     if not len(voxels):
@@ -39,7 +41,16 @@ def of_fit(run: RunFolder, key: str, settings: FitConfig, dim: int) -> Iterator[
 
 
 def alphas(voxels: pa.Table, key: str, settings: FitConfig) -> Iterator[str]:
-    """Whether more voxels than `EDGE_SHARE` would have taken an alpha outside the grid."""
+    """Whether more voxels than `EDGE_SHARE` would have taken an alpha outside the grid.
+
+    Voxels that predict nothing take the largest alpha of any grid, so only those with q < .05 count where q is known.
+    """
+    which = "voxels"
+    if voxels["q"].null_count < len(voxels):
+        voxels = voxels.filter(pc.fill_null(pc.less(voxels["q"], SIGNIFICANT), False))
+        which = "voxels that predict test images"
+    if not len(voxels):
+        return
     edge = voxels.filter(pc.fill_null(voxels["alpha_at_edge"], False))
     if len(edge) <= EDGE_SHARE * len(voxels):
         return
@@ -47,8 +58,8 @@ def alphas(voxels: pa.Table, key: str, settings: FitConfig) -> Iterator[str]:
     largest = pc.sum(pc.greater(edge["alpha"], 10 ** ((low + high) / 2))).as_py() if high > low else len(edge)
     share, above, below = (f"{count / len(voxels):.0%}" for count in (len(edge), largest, len(edge) - largest))
     yield (
-        f"fit {key}: {share} of {len(voxels):,} voxels have their alpha on the edge of the grid ({above} on the largest, {below} "
-        f"on the smallest): widen fit.alpha_log10, now [{low:g}, {high:g}] (voxels without signal take the largest of any grid)"
+        f"fit {key}: {share} of {len(voxels):,} {which} have their alpha on the edge of the grid ({above} on the "
+        f"largest, {below} on the smallest): widen fit.alpha_log10, now [{low:g}, {high:g}]"
     )
 
 

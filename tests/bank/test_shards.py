@@ -28,7 +28,7 @@ class Named:
     dim: int = DIM
 
 
-def write_bank(folder: Path, sizes: tuple[int, ...], backbone: Named = Named()) -> np.ndarray:  # noqa: B008
+def write_bank(folder: Path, sizes: tuple[int, ...], backbone: Named = Named()) -> np.ndarray:
     """Write shards of the given sizes; returns all embeddings in row order."""
     run = RunFolder(str(folder))
     unit = run.begin(step="bank", table="bank", key=backbone.name, fingerprint="f" * 64)

@@ -45,7 +45,7 @@ def test_voxel_details_has_every_caption_and_score(written: Written) -> None:
         show.voxel_details(written.run, 7)
 
 
-def test_query_ranks_by_cosine_of_weights(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_query_ranks_voxels_that_predict_by_cosine_of_weights(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     text_D = torch.linspace(-1, 1, DIM)
 
     class Words:
@@ -57,10 +57,14 @@ def test_query_ranks_by_cosine_of_weights(written: Written, monkeypatch: pytest.
 
     monkeypatch.setattr("scuba_ray.models.clip.make_backbone", lambda config: Words())
     table = show.query(written.run, written.config, "a plate of food")
-    weights_VD = matrix(written.run.read("voxels")["weight"]).astype(np.float64)
+    voxels = written.run.read("voxels")
+    weights_VD = matrix(voxels["weight"]).astype(np.float64)
     cosine_V = weights_VD @ text_D.numpy() / np.linalg.norm(weights_VD, axis=1) / np.linalg.norm(text_D.numpy())
-    np.testing.assert_allclose(table["cosine"].to_numpy(), np.sort(cosine_V)[::-1], atol=1e-5)
-    assert table["voxel_id"][0].as_py() == 100 + int(cosine_V.argmax())
+    predicts_V = voxels["q"].to_numpy() < 0.05
+    assert 0 < predicts_V.sum() < len(predicts_V)
+    expected = np.concatenate([np.sort(cosine_V[predicts_V])[::-1], np.sort(cosine_V[~predicts_V])[::-1]])
+    np.testing.assert_allclose(table["cosine"].to_numpy(), expected, atol=1e-5)
+    assert table["voxel_id"][0].as_py() == 100 + int(np.where(predicts_V, cosine_V, -2).argmax())
     with pytest.raises(ConfigError, match="empty"):
         show.query(written.run, written.config, "  ")
 

@@ -122,8 +122,18 @@ def test_alphas_on_the_edge_are_said_above_a_share(study: TinyStudy, edges: int,
     low, high = settings.alpha_log10
     alpha = [10**high] * largest + [10**low] * (edges - largest) + [1.0] * (20 - edges)
     edge = [True] * edges + [False] * (20 - edges)
-    voxels = pa.table({"alpha": pa.array(alpha, pa.float32()), "alpha_at_edge": edge})
+    voxels = pa.table({"alpha": pa.array(alpha, pa.float32()), "alpha_at_edge": edge, "q": pa.nulls(20, pa.float32())})
     messages = list(cautions.alphas(voxels, "s/b", settings))
     assert len(messages) == (said is not None)
     if said is not None:
         assert re.search(said, messages[0]) and "widen fit.alpha_log10, now [-2, 5]" in messages[0]
+
+
+def test_alphas_of_voxels_that_predict_nothing_are_no_warning(study: TinyStudy) -> None:
+    settings = study.config().fit
+    high = 10 ** settings.alpha_log10[1]
+    columns = {"alpha": pa.array([high] * 10 + [1.0] * 10, pa.float32()), "alpha_at_edge": [True] * 10 + [False] * 10}
+    noise = pa.table({**columns, "q": pa.array([0.5] * 10 + [0.01] * 10, pa.float32())})
+    assert list(cautions.alphas(noise, "s/b", settings)) == []
+    signal = pa.table({**columns, "q": pa.array([0.01] * 10 + [0.5] * 10, pa.float32())})
+    assert "100% of 10 voxels that predict test images" in next(cautions.alphas(signal, "s/b", settings))
