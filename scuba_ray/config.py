@@ -147,6 +147,9 @@ class FitConfig(Part):
     bands: tuple[Literal["low-level", "caption"], ...] = ("low-level",)
     # noise ceiling (share of variance) below which no normalised score is given
     ceiling_floor: float = Field(0.1, ge=0, le=1)
+    # sgd only: encode the training images anew every epoch with random gain, shift and noise, as published: a network pass per
+    # training image, epoch and worker (METHOD: 909,300 a subject). false fits the cached embeddings, at next to no cost
+    jitter: bool = True
     # sgd only: passes over the training images, images per step, initial rate, weight decay (published values)
     epochs: int = Field(100, ge=1)
     batch: int = Field(32, ge=1)

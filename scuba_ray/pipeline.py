@@ -27,6 +27,7 @@ from scuba_ray.stages.encode_captions import EncodeCaptions, caption_space
 from scuba_ray.stages.features import FeatureSpace
 from scuba_ray.stages.fit import Fit
 from scuba_ray.stages.imported import ImportWeights
+from scuba_ray.stages.jittered import jitters
 from scuba_ray.stages.project import Project
 from scuba_ray.stages.significance import Significance
 from scuba_ray.stages.study import Study, located, model_resources, open_study
@@ -164,8 +165,9 @@ class _Methods:
         """Fit a linear encoding model per voxel and judge it on held-out images; then the false-discovery rate over all."""
         settings, key = self.config.fit, _key(subject, backbone)
         space: dict[str, Any] = {"backbone": backbone.name, "dim": backbone.dim, "run": self.folder}
-        scaling = backbone.scaling
-        stage = Fit(subject=subject, settings=settings, seed=self.config.seed, scaling=scaling, **space, **self._model)
+        features: dict[str, Any] = {"scaling": backbone.scaling, "encode": self.config.encode}
+        features["network"] = backbone if jitters(settings, backbone.scaling) else None
+        stage = Fit(subject=subject, settings=settings, seed=self.config.seed, **features, **space, **self._model)
         inputs = [self.study.identity[subject.name], embeddings.fingerprint]
         rows = self.study.datasets[subject.name].voxels().num_rows
         fits = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)

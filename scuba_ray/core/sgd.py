@@ -7,8 +7,9 @@ subject. `ridge` solves the same problem without jitter in closed form; this is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -74,10 +75,9 @@ def sgd(
     """
     _check(Y_SV, epochs, batch, learning_rate, weight_decay)
     Y_SV = Y_SV.float()
-    generator = torch.Generator().manual_seed(seed)
     weights_DV = bias_V = loss_V = Y_SV.new_zeros(0)
     optimiser: torch.optim.AdamW | None = None
-    for epoch in range(epochs):
+    for epoch, drawn_S in enumerate(islice(orders(len(Y_SV), seed), epochs)):
         X_SD = epoch_features(epoch).float()
         if optimiser is None:
             weights_DV, bias_V = Y_SV.new_zeros(X_SD.shape[1], Y_SV.shape[1]), Y_SV.new_zeros(Y_SV.shape[1])
@@ -86,7 +86,7 @@ def sgd(
             raise ValueError(f"features of epoch {epoch} must be {(len(Y_SV), len(weights_DV))}, got {tuple(X_SD.shape)}")
         optimiser.param_groups[0]["lr"] = learning_rate * 0.5 ** (epoch / 100)
         loss_V = torch.zeros_like(bias_V)
-        order_S = torch.randperm(len(Y_SV), generator=generator).to(Y_SV.device)
+        order_S = drawn_S.to(Y_SV.device)
         for start in range(0, len(order_S), batch):
             rows_B = order_S[start : start + batch]
             X_BD = X_SD[rows_B]
@@ -95,6 +95,13 @@ def sgd(
             weights_DV.grad, bias_V.grad = X_BD.T @ error_BV * (2 / len(rows_B)), error_BV.mean(0) * 2
             optimiser.step()
     return SgdFit(weights_DV=weights_DV, bias_V=bias_V, loss_V=loss_V / len(Y_SV))
+
+
+def orders(images: int, seed: int) -> Iterator[Tensor]:
+    """Yield the order of images (S,) in epoch 0, 1, ... without end: which of them share a step, and with it a jitter's shift."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.randperm(images, generator=generator)
 
 
 def _check(Y_SV: Tensor, epochs: int, batch: int, learning_rate: float, weight_decay: float) -> None:

@@ -166,11 +166,11 @@ def embed(
         return f"{key}={rows[key][row].as_py()}"
 
     def flush() -> None:
-        embedded.append(_pass([pixels for _, pixels in waiting], network, settings.batch))
+        embedded.append(network_pass(torch.stack([pixels for _, pixels in waiting]), network, settings.batch))
         keep.extend(row for row, _ in waiting)
         waiting.clear()
 
-    for row, picture in enumerate(_pictures(network, read, rows["uri"].to_pylist(), settings)):
+    for row, picture in enumerate(preprocessed(network, read, rows["uri"].to_pylist(), settings)):
         if isinstance(picture, DataError):
             bad.append(BadRow(name(row), str(picture)))
             continue
@@ -189,7 +189,7 @@ def embed(
     return keep_N[finite_N], columns, bad
 
 
-def _pictures(
+def preprocessed(
     network: Backbone, read: Callable[[str], bytes], uris: Sequence[str], settings: EncodeConfig
 ) -> Iterator[Tensor | DataError]:
     """Decoded, preprocessed pictures in order, two batches ahead of the network: 2 * batch * 3 * H * W * 4 bytes."""
@@ -210,10 +210,9 @@ def _pictures(
             yield future.result()
 
 
-def _pass(pixels: Sequence[Tensor], network: Backbone, batch: int) -> Tensor:
-    """One network pass of fixed shape; raw embeddings (len(pixels), dim) on the CPU."""
-    pixels_B3HW = torch.stack(list(pixels))
-    padding = pixels_B3HW.new_zeros((batch - len(pixels), *pixels_B3HW.shape[1:]))
+def network_pass(pixels_B3HW: Tensor, network: Backbone, batch: int) -> Tensor:
+    """One network pass of fixed shape, `batch` pictures; raw embeddings (B, dim) of `pixels_B3HW`, on the CPU."""
+    padding = pixels_B3HW.new_zeros((batch - len(pixels_B3HW), *pixels_B3HW.shape[1:]))
     with torch.inference_mode():
         embedding_BD = network.embed_images(torch.cat([pixels_B3HW, padding]))
-    return embedding_BD[: len(pixels)].float().cpu()
+    return embedding_BD[: len(pixels_B3HW)].float().cpu()

@@ -2,8 +2,11 @@
 
 Features are embeddings divided by their norms; those of the low-level baseline are standardised. Weights come from the training
 images alone (`_train`), scores from the test images alone (`_score`); nothing else passes between the two than weights and bias
-(and the training images' mean and deviation). Images without an embedding take no part (`stages/features.py`). `sgd` is the
-published optimiser on the cached embeddings, without its jitter.
+(and the training images' mean and deviation). Images without an embedding take no part (`stages/features.py`).
+
+`sgd` is the published optimiser: training images are encoded anew every epoch, jittered (`stages/jittered.py`), for all of them
+and for their halves alike; scores are of the clean embeddings. Without `fit.jitter`, and for the baseline, it reads the cached
+embeddings instead. Only a fit that jitters loads a network.
 
 A voxel whose status is not `ok` has no weight and no score: null, so that no mean can count it.
 """
@@ -11,7 +14,7 @@ A voxel whose status is not `ok` has no weight and no score: null, so that no me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,15 +24,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from scuba_ray.config import FitConfig, SubjectConfig
+from scuba_ray.config import EncodeConfig, FitConfig, SubjectConfig
 from scuba_ray.core.ridge import Gram, RidgeFit, fold_of_images, prepare_gram, ridge
 from scuba_ray.core.sgd import SgdFit, sgd
 from scuba_ray.core.statistics import normalised_r2, pearson, permutation_p, r2, split_half_cosine
 from scuba_ray.datasets import make_dataset
 from scuba_ray.datasets.preparation import Prepared, prepare
 from scuba_ray.errors import DataError
-from scuba_ray.protocols import Chunk, Resources, Scaling, StageOutput, SubjectDataset
+from scuba_ray.protocols import Backbone, Chunk, Resources, Scaling, StageOutput, SubjectDataset
 from scuba_ray.stages.features import FeatureSpace, Images
+from scuba_ray.stages.jittered import JitteredFeatures, jitters
 from scuba_ray.tables.columns import numbers, table_of, vectors
 from scuba_ray.tables.schemas import fits_schema
 from scuba_ray.tables.store import RunFolder
@@ -70,6 +74,9 @@ class Fit:
     device: str = "cpu"
     scaling: Scaling = "unit"
     """The backbone's own; its fingerprint stands for it among the inputs."""
+    network: Backbone | None = None
+    """The backbone itself, where the fit jitters; and how pictures are read then:"""
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
 
     name = "fit"
     version = 1
@@ -83,11 +90,12 @@ class Fit:
     def fingerprint(self) -> Mapping[str, Any]:
         """All settings but the chunk, those of the other method left out."""
         others = {"ridge": {"epochs", "batch", "learning_rate", "weight_decay"}, "sgd": {"alpha_log10", "alphas", "folds"}}
-        others_of_fit = {"chunk", "low_level", "bands", *others[self.settings.method]}
-        return {**self.settings.model_dump(mode="json", exclude=others_of_fit), "seed": self.seed}
+        others_of_fit = {"chunk", "low_level", "bands", "jitter", *others[self.settings.method]}
+        jitter = {"jitter": jitters(self.settings, self.scaling)} if self.settings.method == "sgd" else {}
+        return {**self.settings.model_dump(mode="json", exclude=others_of_fit), **jitter, "seed": self.seed}
 
     def setup(self) -> None:
-        _ = self._grams, self._test
+        _ = self._grams, self._test, self._jittered
 
     # ------------------------------------------------------------------------------------------ per worker, once
 
@@ -129,6 +137,21 @@ class Fit:
         parts = [X_SD, *(X_SD[half] for half in self._halves)]
         return tuple(prepare_gram(part, fold_of_images(len(part), folds, self.seed)) for part in parts)
 
+    @cached_property
+    def _jittered(self) -> JitteredFeatures | None:
+        """The training images' features epoch by epoch; none where they are the same in all."""
+        if not jitters(self.settings, self.scaling):
+            return None
+        assert self.network is not None, "a fit that jitters is given its network"
+        return JitteredFeatures(
+            self.network.load(self.device),
+            self._dataset,
+            self._training.rows_S,
+            settings=self.settings,
+            encode=self.encode,
+            seed=self.seed,
+        )
+
     # ------------------------------------------------------------------------------------------ per block of voxels
 
     def read(self, chunk: Chunk) -> pa.Table:
@@ -147,9 +170,8 @@ class Fit:
 
     def _train(self, Y_SV: Tensor) -> _Weights:
         """Fit weights to responses to the training images, all of them and each half."""
-        X_SD = self._training.X_SD
-        fit = self._fit(X_SD, Y_SV, 0)
-        one, two = (self._fit(X_SD[half], Y_SV[half], part).weights_DV for part, half in enumerate(self._halves, 1))
+        fit = self._fit(slice(None), Y_SV, 0)
+        one, two = (self._fit(half, Y_SV, part).weights_DV for part, half in enumerate(self._halves, 1))
         return _Weights(
             weights_VD=fit.weights_DV.T.cpu().numpy(),
             bias_V=fit.bias_V.cpu().numpy(),
@@ -158,13 +180,13 @@ class Fit:
             split_half_V=split_half_cosine(one, two).cpu().numpy(),
         )
 
-    def _fit(self, X_SD: Tensor, Y_SV: Tensor, part: int) -> RidgeFit | SgdFit:
+    def _fit(self, images: slice | Tensor, Y_SV: Tensor, part: int) -> RidgeFit | SgdFit:
         """One fit: of all training images (`part` 0) or of a half of them (1, 2)."""
-        settings = self.settings
+        settings, X_SD, jittered = self.settings, self._training.X_SD[images], self._jittered
         if settings.method == "sgd":
             return sgd(
-                lambda epoch: X_SD,
-                Y_SV,
+                (lambda epoch: X_SD) if jittered is None else (lambda epoch: jittered(epoch)[images].to(self.device)),
+                Y_SV[images],
                 seed=self.seed,
                 epochs=settings.epochs,
                 batch=settings.batch,
@@ -172,7 +194,7 @@ class Fit:
                 weight_decay=settings.weight_decay,
             )
         low, high = settings.alpha_log10
-        return ridge(self._grams[part], X_SD, Y_SV, torch.logspace(low, high, settings.alphas, dtype=torch.float64))
+        return ridge(self._grams[part], X_SD, Y_SV[images], torch.logspace(low, high, settings.alphas, dtype=torch.float64))
 
     def _score(self, weights: _Weights, Y_SV: Tensor) -> _Scores:
         """Judge weights by responses to the test images; NaN throughout where there are none."""
