@@ -44,6 +44,7 @@ class Cluster:
     """
 
     def __init__(self, address: str | None) -> None:
+        self._asked_for = address
         self.address = address or os.environ.get("RAY_ADDRESS")
         self._undo = contextlib.ExitStack()
 
@@ -53,9 +54,12 @@ class Cluster:
         Raises
         ------
         ConfigError
-            If the cluster cannot be reached, does not let us in, or a Ray cannot be started here.
+            If the cluster cannot be reached, does not let us in, or a Ray cannot be started here; or if this process is
+            connected to another cluster than the one asked for.
         """
         if ray.is_initialized():
+            if self._asked_for is not None:
+                _check_same(self._asked_for, ray.get_runtime_context().gcs_address)
             return
         with contextlib.ExitStack() as undo:
             undo.enter_context(_credentials(embedded=self.address is None))
@@ -97,8 +101,26 @@ def _join(address: str) -> None:
         ) from error
 
 
-def check_reach(address: str) -> None:
-    """Raise ConfigError unless something answers at `address`: Ray itself would try for many minutes, in silence."""
+def _check_same(address: str, connected: str) -> None:
+    """Raise ConfigError unless `address` is the cluster this process is connected to; `auto` is any."""
+    if address == "auto":
+        return
+    found = check_reach(address)
+    here, there = ((socket.gethostbyname(host), port) for host, port in (one.rsplit(":", 1) for one in (connected, found)))
+    if here != there:
+        raise ConfigError(
+            f"this process is connected to the Ray cluster at {connected} already, not to {address}; leave that first"
+        )
+
+
+def check_reach(address: str) -> str:
+    """Return host:port of the head that `address` means, in Ray's own form.
+
+    Raises
+    ------
+    ConfigError
+        If nothing answers there: Ray itself would try for many minutes, in silence.
+    """
     if "://" in address:
         raise ConfigError(
             f"--address takes host:port of the cluster's head or `auto`, got {address}; from outside, use `ray job submit`"
@@ -109,6 +131,7 @@ def check_reach(address: str) -> None:
             raise ConfigError("--address auto: no Ray cluster runs on this machine (`ray start --head` starts one)")
         host, port = found.rsplit(":", 1)
         socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+        return str(found)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot join a Ray cluster at {address}: {error}. Is it running and in reach?") from error
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
+from scuba_ray.config import EngineConfig
 from scuba_ray.errors import ConfigError, ScubaError, WorkerError
 from scuba_ray.protocols import Engine
+from scuba_ray.registry import resolve
 from scuba_ray.tables.store import RunFolder
 from tests.engines.samples import KEY, TABLE, Squares, complete, computed, cut, files_of, forget_calls
 
@@ -85,3 +89,18 @@ def test_an_unexpected_error_says_step_chunk_and_reason(
 
 def test_no_chunks_are_no_work(engine: Engine) -> None:
     assert list(engine.map(None, [])) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["ray"], indirect=True)
+def test_another_cluster_is_not_taken_for_the_connected_one(engine: Engine) -> None:
+    connected = ray.get_runtime_context().gcs_address
+    for same in ("auto", connected):
+        with resolve("engine", "ray")(EngineConfig(name="ray", address=same)):
+            assert ray.is_initialized()
+    assert ray.is_initialized()
+    with socket.create_server(("", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"connected to the Ray cluster at .* already, not to {address}"):
+            resolve("engine", "ray")(EngineConfig(name="ray", address=address)).__enter__()
+    with pytest.raises(ConfigError, match="cannot join a Ray cluster"):
+        resolve("engine", "ray")(EngineConfig(name="ray", address=address)).__enter__()
