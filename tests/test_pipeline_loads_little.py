@@ -11,7 +11,7 @@ from tests.study import TinyStudy
 
 
 def test_the_pipeline_is_imported_without_models_and_engines() -> None:
-    code = "import sys, scuba_ray.pipeline; print([name for name in ('ray', 'open_clip', 'plotly') if name in sys.modules])"
+    code = "import sys, scuba_ray.pipeline; print([name for name in ('ray', 'open_clip', 'matplotlib') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
