@@ -26,12 +26,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from scuba_ray.models.clip_export import END, PAD, START
 from scuba_ray.models.files import packaged
+from scuba_ray.phantom.clip_scores import CONTEXT
 from scuba_ray.phantom.phrases import clip_ids, mixed_captions, phrase_table
 from scuba_ray.phantom.scenes import Drawings, caption_order, load_drawings, render, sample_drawings, sample_scenes
 from scuba_ray.phantom.seeds import TRAINING_SEED
 
 LATENT = 8
-CONTEXT = 24
 _VAE_SHARE = 0.35
 """Of the minutes given, those spent on the autoencoder."""
 _EMPTY_CAPTIONS = 0.1

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from scuba_ray.errors import ConfigError
 from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, headline, keys, voxel_rows
 from scuba_ray.tables.columns import matrix, numbers
+from scuba_ray.tables.schemas import SIGNIFICANT
 
 if TYPE_CHECKING:
     from scuba_ray.config import RunConfig
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from scuba_ray.tables.store import RunFolder
 
 _TABLE = ("subject", "backbone", "voxel_id", "rois", "noise_ceiling", "r2")
-SIGNIFICANT = 0.05
-"""False-discovery rate below which a voxel is taken to predict held-out images."""
 _NAMED_ELSEWHERE = {"subject", "backbone", "caption"}
 _DETAILS = pa.schema([("subject", pa.string()), ("backbone", pa.string()), ("item", pa.string()), ("value", pa.string())])
 

@@ -32,10 +32,8 @@ from scuba_ray.errors import DataError
 from scuba_ray.protocols import LOW_LEVEL, Chunk, Resources, StageOutput, SubjectDataset
 from scuba_ray.stages.features import FeatureSpace, TwoSpaces
 from scuba_ray.tables.columns import numbers, table_of
-from scuba_ray.tables.schemas import BANDS
+from scuba_ray.tables.schemas import BANDS, SIGNIFICANT
 
-SIGNIFICANT = 0.05
-"""q of the baseline up to which it predicts a voxel; p of unique variance up to which it is there."""
 NEXT_TO_NOTHING = 0.2
 """Share of the joint R2 below which unique variance counts as next to nothing, however significant."""
 

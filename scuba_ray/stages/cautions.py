@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.config import FitConfig
+from scuba_ray.tables.schemas import SIGNIFICANT
 from scuba_ray.tables.store import RunFolder
 
-SIGNIFICANT = 0.05
-"""False-discovery rate below which a voxel is taken to predict held-out images."""
 EDGE_SHARE = 0.05
 """Share of voxels on the edge of the alpha grid above which it is said."""
 

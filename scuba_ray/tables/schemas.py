@@ -13,6 +13,9 @@ PARTITIONS = 5
 WHOLE_BANK = -1
 """Value of `partition` for the projection on all partitions together."""
 
+SIGNIFICANT = 0.05
+"""Level of p, and false-discovery rate q, below which something counts as found."""
+
 KEYS: dict[str, tuple[str, ...]] = {
     "embeddings": ("subject", "backbone", "stimulus_id"),
     "bank": ("backbone", "image_id"),
