@@ -201,8 +201,8 @@ def bank_build(
     device: Device = "cpu",
 ) -> None:
     """Embed pictures with a backbone, once for any number of runs; goes on where it stopped."""
+    from scuba_ray.banks import build_bank
     from scuba_ray.config import EngineConfig, backbone_config
-    from scuba_ray.pipeline import build_bank
     from scuba_ray.terminal import Listener, say
 
     with Listener() as listen:

@@ -20,7 +20,7 @@ from scuba_ray.phantom.make import make_phantom
 from scuba_ray.pipeline import run
 from scuba_ray.report.joined import keys
 from scuba_ray.report.render import render
-from scuba_ray.tables.steps import Progress
+from scuba_ray.tables.progress import Progress
 from scuba_ray.tables.store import RunFolder
 
 TABLE = "analyses/recovery"

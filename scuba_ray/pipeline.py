@@ -6,40 +6,13 @@ captioner was trained for, and the bank is made of its embeddings.
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
-
-from scuba_ray import __version__
-from scuba_ray.bank.shards import BankFolder, open_bank
-from scuba_ray.config import BackboneConfig, EncodeConfig, EngineConfig, RunConfig, SubjectConfig
-from scuba_ray.datasets import make_images
-from scuba_ray.models.clip import make_backbone
-from scuba_ray.protocols import LOW_LEVEL, Backbone, Engine, Resources, Scaling
-from scuba_ray.registry import resolve
-from scuba_ray.stages import cautions
-from scuba_ray.stages.bands import PartitionVariance
-from scuba_ray.stages.caption import Caption
-from scuba_ray.stages.encode import EncodeBank, EncodeStimuli
-from scuba_ray.stages.encode_captions import EncodeCaptions, caption_space
-from scuba_ray.stages.features import FeatureSpace
-from scuba_ray.stages.fit import Fit
-from scuba_ray.stages.imported import ImportWeights
-from scuba_ray.stages.jittered import jitters
-from scuba_ray.stages.project import Project
-from scuba_ray.stages.significance import Significance
-from scuba_ray.stages.study import Study, located, model_resources, open_study
-from scuba_ray.tables import files
-from scuba_ray.tables.steps import Progress, Result, Steps
+from scuba_ray.config import RunConfig
+from scuba_ray.methods import Methods
+from scuba_ray.protocols import LOW_LEVEL
+from scuba_ray.records import steps_in
+from scuba_ray.stages.study import located, open_study
+from scuba_ray.tables.progress import Listener
 from scuba_ray.tables.store import RunFolder
-
-Listener = Callable[[Progress], None]
-SIGNIFICANCE_CHUNK = 8192
-"""Voxels per part of the table `voxels`."""
-PACKAGES = ("torch", "open_clip_torch", "transformers", "ray", "pyarrow", "numpy", "Pillow", "pydantic")
-"""Whose versions `run.json` records."""
 
 
 def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
@@ -68,8 +41,8 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
     folder = RunFolder(config.out)
     with folder.lock():
         folder.claim(study.identity)
-        with _steps(folder, config.engine, {"name": config.name, "config": config.model_dump(mode="json")}, listen) as steps:
-            method = _Methods(config, study, folder, steps)
+        with steps_in(folder, config.engine, {"name": config.name, "config": config.model_dump(mode="json")}, listen) as steps:
+            method = Methods(config, study, folder, steps)
             voxels = {}
             for subject in config.subjects:
                 if subject.weights is not None:
@@ -95,187 +68,3 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
             method.report()
             steps.close_record()
     return folder
-
-
-def build_bank(
-    *,
-    images: str,
-    backbone: BackboneConfig,
-    out: str,
-    source: str = "folder",
-    encode: EncodeConfig | None = None,
-    engine: EngineConfig | None = None,
-    device: str = "cpu",
-    listen: Listener | None = None,
-) -> BankFolder:
-    """Build a bank in a folder of its own, for any number of runs; shards that are there are not built again.
-
-    Raises
-    ------
-    ConfigError
-        If paths, backbone or device cannot work, or `out` holds a bank of other pictures.
-    DataError, WorkerError
-        If it failed; finished shards are kept and running again resumes.
-    """
-    encode, engine = encode or EncodeConfig(), engine or EngineConfig()
-    images = files.normalise(images)
-    network, pictures = make_backbone(backbone), make_images(source, images)
-    stage = EncodeBank(
-        images=images, source=source, backbone=network, settings=encode, resources=model_resources(device, engine), device=device
-    )
-    folder = RunFolder(out)
-    made_of = pictures.fingerprint()
-    about = {
-        "bank": {
-            "images": images,
-            "source": source,
-            "backbone": backbone.model_dump(),
-            "encode": encode.model_dump(),
-            "device": device,
-        }
-    }
-    with folder.lock():
-        folder.claim({"bank": made_of})
-        with _steps(folder, engine, about, listen) as steps:
-            rows = pictures.listing().num_rows
-            steps.complete(stage, key=network.name, rows=rows, chunk=encode.chunk, inputs=[made_of])
-            steps.close_record()
-    return open_bank(folder.location, network)
-
-
-@dataclass(frozen=True)
-class _Methods:
-    """The steps of a run, each a stage completed for one unit."""
-
-    config: RunConfig
-    study: Study
-    folder: RunFolder
-    steps: Steps
-
-    def encode(self, subject: SubjectConfig, backbone: Backbone) -> Result:
-        """Embed what the subject saw (METHOD: raw CLIP embeddings; they are normalised where they are read)."""
-        settings = self.config.encode
-        stage = EncodeStimuli(subject=subject, backbone=backbone, settings=settings, **self._model)
-        rows = self.study.datasets[subject.name].stimuli().num_rows
-        return self.steps.complete(
-            stage, key=_key(subject, backbone), rows=rows, chunk=settings.chunk, inputs=[self.study.identity[subject.name]]
-        )
-
-    def fit(self, subject: SubjectConfig, backbone: Backbone, embeddings: Result) -> Result:
-        """Fit a linear encoding model per voxel and judge it on held-out images; then the false-discovery rate over all."""
-        settings, key = self.config.fit, _key(subject, backbone)
-        space: dict[str, Any] = {"backbone": backbone.name, "dim": backbone.dim, "run": self.folder}
-        features: dict[str, Any] = {"scaling": backbone.scaling, "encode": self.config.encode}
-        features["network"] = backbone if jitters(settings, backbone.scaling) else None
-        stage = Fit(subject=subject, settings=settings, seed=self.config.seed, **features, **space, **self._model)
-        inputs = [self.study.identity[subject.name], embeddings.fingerprint]
-        rows = self.study.datasets[subject.name].voxels().num_rows
-        fits = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
-        finish = Significance(subject=subject.name, resources=Resources(), **space)
-        voxels = self.steps.complete(
-            finish, key=key, rows=fits.rows, chunk=SIGNIFICANCE_CHUNK, inputs=[fits.fingerprint], here=True
-        )
-        if backbone.name != LOW_LEVEL:  # a baseline predicts few voxels, and is meant to
-            self.steps.warn(*cautions.of_fit(self.folder, key, settings, backbone.dim))
-        return voxels
-
-    def encode_captions(self, subject: SubjectConfig, backbone: Backbone) -> Result:
-        """Embed the captions of what the subject saw by the backbone's text tower."""
-        stage = EncodeCaptions(subject=subject, backbone=backbone, **self._model)
-        rows, inputs = self.study.datasets[subject.name].stimuli().num_rows, [self.study.identity[subject.name]]
-        key = f"{subject.name}/{caption_space(backbone.name)}"
-        return self.steps.complete(stage, key=key, rows=rows, chunk=self.config.encode.chunk, inputs=inputs)
-
-    def bands(self, subject: SubjectConfig, backbone: Backbone, second: str, inputs: Sequence[Result]) -> Result:
-        """Ask what the image embedding explains beyond a second feature set; `inputs` are both embeddings first."""
-        settings, device = self.config.fit, self.config.device
-        scalings: tuple[Scaling, Scaling] = (backbone.scaling, "standard" if second == LOW_LEVEL else backbone.scaling)
-        one, two = (FeatureSpace(self.folder, of.key, how, device) for of, how in zip(inputs[:2], scalings, strict=True))
-        about: dict[str, Any] = {"backbone": backbone.name, "second": second, "spaces": (one, two), "seed": self.config.seed}
-        stage = PartitionVariance(subject=subject, settings=settings, **about, **self._model)
-        rows = self.study.datasets[subject.name].voxels().num_rows
-        made_of = [self.study.identity[subject.name], *(result.fingerprint for result in inputs)]
-        return self.steps.complete(stage, key=f"{one.key}/{second}", rows=rows, chunk=settings.chunk, inputs=made_of)
-
-    def take_over(self, subject: SubjectConfig) -> Result:
-        """Take a subject's weights as they were fitted elsewhere."""
-        reader, weights = self.study.reader, self.study.weights[subject.name]
-        key, inputs = _key(subject, reader), [self.study.identity[subject.name]]
-        stage = ImportWeights(subject=subject.name, backbone=reader.name, weights=weights, dim=reader.dim, resources=Resources())
-        rows = weights.voxels.num_rows
-        voxels = self.steps.complete(stage, key=key, rows=rows, chunk=SIGNIFICANCE_CHUNK, inputs=inputs, here=True)
-        self.steps.warn(*cautions.of_import(self.folder, key))
-        return voxels
-
-    def bank(self) -> tuple[BankFolder, str]:
-        """The natural images that weights are projected on, and what made them: a bank built before, or one of the run's own."""
-        if self.study.bank is not None:
-            return self.study.bank, self.study.bank.fingerprint
-        pictures, settings, reader = self.study.pictures, self.config.encode, self.study.reader
-        assert pictures is not None and self.config.bank.images is not None, "a study has a bank or pictures for one"
-        stage = EncodeBank(
-            images=self.config.bank.images, source=self.config.bank.source, backbone=reader, settings=settings, **self._model
-        )
-        made = self.steps.complete(
-            stage, key=reader.name, rows=pictures.listing().num_rows, chunk=settings.chunk, inputs=[pictures.fingerprint()]
-        )
-        return open_bank(self.folder.location, reader), made.fingerprint
-
-    def project(self, subject: SubjectConfig, voxels: Result, bank: tuple[BankFolder, str]) -> Result:
-        """Project weights onto natural images by a softmax at inverse temperature beta (METHOD, equations 3 and 4)."""
-        settings, reader = self.config.project, self.study.reader
-        space: dict[str, Any] = {"backbone": reader.name, "dim": reader.dim, "run": self.folder}
-        stage = Project(subject=subject.name, bank=bank[0], settings=settings, **space, **self._model)
-        return self.steps.complete(
-            stage, key=voxels.key, rows=voxels.rows, chunk=settings.chunk, inputs=[voxels.fingerprint, bank[1]]
-        )
-
-    def caption(self, subject: SubjectConfig, projections: Result) -> Result:
-        """Say what each projected embedding shows: prefix captioner, beam search."""
-        settings = self.config.caption
-        stage = Caption(
-            subject=subject.name,
-            backbone=self.study.reader.name,
-            captioner=self.study.captioner,
-            run=self.folder,
-            settings=settings,
-            **self._model,
-        )
-        return self.steps.complete(
-            stage, key=projections.key, rows=projections.rows, chunk=settings.chunk, inputs=[projections.fingerprint]
-        )
-
-    def report(self) -> str:
-        """Write the page that shows all of it."""
-        from scuba_ray.report.explorer import write_report
-
-        inputs = [__version__, self.config.name, self.config.report.model_dump_json()]
-        return self.steps.once("report", inputs, lambda: write_report(self.folder, self.config))
-
-    @property
-    def _model(self) -> dict[str, Any]:
-        """What every stage that computes on the configured device takes."""
-        return {"resources": self.study.resources, "device": self.config.device}
-
-
-def _key(subject: SubjectConfig, backbone: Backbone) -> str:
-    return f"{subject.name}/{backbone.name}"
-
-
-def _steps(folder: RunFolder, engine: EngineConfig, about: Mapping[str, Any], listen: Listener | None) -> Steps:
-    """Steps in `folder`, on the engine that the configuration names; it is loaded when a chunk must be computed."""
-
-    def make() -> Engine:
-        made: Engine = resolve("engine", engine.name)(engine)
-        return made
-
-    versions = {package: _version(package) for package in PACKAGES}
-    origin = {"scuba_ray": __version__, "python": platform.python_version(), "versions": versions}
-    return Steps(folder, make, about={**about, **origin}, listen=listen)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from scuba_ray.tables.steps import Progress
+    from scuba_ray.tables.progress import Progress
 
 
 def say(message: str, *, label: str = "", style: str = "") -> None:
@@ -43,7 +43,7 @@ class Listener:
 
     def counter(self, step: str, unit: str) -> Callable[[int, int], None]:
         """Return a function that shows how much of something is done: `count(done, total)`."""
-        from scuba_ray.tables.steps import Progress
+        from scuba_ray.tables.progress import Progress
 
         began, self._first[step, unit] = time.perf_counter(), 0
         return lambda done, total: self(Progress(step, unit, done, total, done, total, 0, time.perf_counter() - began, 0))

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from scuba_ray.config import RunConfig, backbone_config, load_config, make_config
+from scuba_ray.config.settings import apply_override
 from scuba_ray.errors import ConfigError
-from scuba_ray.settings import apply_override
 
 
 def settings(**changes: Any) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from scuba_ray.banks import build_bank
 from scuba_ray.errors import ConfigError, DataError
-from scuba_ray.pipeline import build_bank, run
+from scuba_ray.pipeline import run
 from scuba_ray.tables.columns import matrix
+from scuba_ray.tables.progress import Progress
 from scuba_ray.tables.schemas import KEYS, WHOLE_BANK, schema_for
-from scuba_ray.tables.steps import Progress
 from scuba_ray.tables.store import RunFolder
 from tests.study import (
     BAD,

@@ -24,7 +24,7 @@ from scuba_ray.datasets.content import file_digest, text_digest
 from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES, HEMISPHERES, fsaverage5
 from scuba_ray.datasets.images import FolderImages
 from scuba_ray.errors import ConfigError, DataError
-from scuba_ray.protocols import Geometry, ImageSource
+from scuba_ray.protocols import Geometry, Pictures
 
 VERSION = 1
 _FLOATS = ("float16", "float32", "float64")
@@ -70,7 +70,7 @@ class ArraysDataset:
         """Columns stimulus_id, uri, split, caption (null where there is none)."""
         return self._stimuli
 
-    def images(self) -> ImageSource:
+    def images(self) -> Pictures:
         """The pictures, by the `uri` of `stimuli()`."""
         return FolderImages(str(self._folder / "images"))
 

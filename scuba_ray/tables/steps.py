@@ -10,61 +10,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.errors import ConfigError, DataError, ScubaError
-from scuba_ray.protocols import Analysis, Chunk, Engine, Receipt, Stage
+from scuba_ray.protocols import Analysis, Chunk, Engine, GatherStage, Receipt, Stage
 from scuba_ray.tables import files
 from scuba_ray.tables.columns import concatenated
 from scuba_ray.tables.fingerprint import fingerprint
+from scuba_ray.tables.gathering import GatherStageTask
+from scuba_ray.tables.progress import Progress, Result, Taken
 from scuba_ray.tables.store import RunFolder, Unit
 from scuba_ray.tables.worker import RESUMES, StageTask, run_chunk
 
 ANALYSIS_KEY = "run"
 """An analysis reads all subjects at once: its table has one unit."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a step stands; sent when it starts, after every chunk and when it is complete."""
-
-    step: str
-    key: str
-    """The unit: `subj01/ViT-B-32`."""
-    chunks_done: int
-    chunks_total: int
-    rows_done: int
-    rows_total: int
-    bad_rows: int
-    """Rows quarantined since this run began."""
-    seconds: float
-    resumed: int
-    """Chunks that were on disk already."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished unit, as later steps name it."""
-
-    table: str
-    key: str
-    fingerprint: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """What a step took, as `run.json` has it."""
-
-    rows_in: int
-    rows: int
-    chunks: int
-    computed_chunks: int
-    seconds: float
 
 
 class Steps:
@@ -98,7 +61,9 @@ class Steps:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def complete(self, stage: Stage, *, key: str, rows: int, chunk: int, inputs: Sequence[str], here: bool = False) -> Result:
+    def complete(
+        self, stage: Stage | GatherStage, *, key: str, rows: int, chunk: int, inputs: Sequence[str], here: bool = False
+    ) -> Result:
         """Compute the chunks of `stage` that are not on disk and write the manifest.
 
         Parameters
@@ -132,7 +97,7 @@ class Steps:
             self._compute(stage, unit, chunks, missing, here)
         self.run.finish(unit, chunks)
         written = self.run.rows(stage.table, key)
-        taken = _Taken(rows, written, len(chunks), len(missing), round(time.perf_counter() - began, 3))
+        taken = Taken(rows, written, len(chunks), len(missing), round(time.perf_counter() - began, 3))
         if written == 0:
             raise DataError(
                 f"step {stage.name} ({key}): not one of the {rows} rows of {stage.input_name} gave a result{self._why(unit)}"
@@ -166,7 +131,7 @@ class Steps:
             )
         self.run.finish(unit, whole)
         written = self.run.rows(table, ANALYSIS_KEY)
-        taken = _Taken(1, written, 1, len(missing), round(time.perf_counter() - began, 3))
+        taken = Taken(1, written, 1, len(missing), round(time.perf_counter() - began, 3))
         return self._done(unit, made_of, taken)
 
     def once(self, name: str, inputs: Sequence[str], make: Callable[[], str]) -> str:
@@ -188,7 +153,9 @@ class Steps:
 
     # ------------------------------------------------------------------------------------------ running and recording
 
-    def _compute(self, stage: Stage, unit: Unit, chunks: Sequence[Chunk], missing: Sequence[Chunk], here: bool) -> None:
+    def _compute(
+        self, stage: Stage | GatherStage, unit: Unit, chunks: Sequence[Chunk], missing: Sequence[Chunk], here: bool
+    ) -> None:
         """Run the missing chunks on the engine, reporting as receipts come in."""
         began = time.perf_counter()
         resumed = len(chunks) - len(missing)
@@ -201,8 +168,7 @@ class Steps:
 
         tell()
         try:
-            task = StageTask(stage, unit)
-            for receipt in _in_this_process(task, missing) if here else self._running_engine().map(task, missing):
+            for receipt in self._receipts(stage, unit, missing, here):
                 done += 1
                 rows_done += receipt.chunk.stop - receipt.chunk.start
                 bad += receipt.bad_rows
@@ -213,6 +179,12 @@ class Steps:
                 f"{done} of its {len(chunks)} chunks and all earlier steps are kept in {self.run.location}; "
                 "run the same command again to resume"
             ) from error
+
+    def _receipts(self, stage: Stage | GatherStage, unit: Unit, chunks: Sequence[Chunk], here: bool) -> Iterator[Receipt]:
+        if isinstance(stage, GatherStage):
+            return self._running_engine().gather(GatherStageTask(stage, unit), chunks)
+        task = StageTask(stage, unit)
+        return _in_this_process(task, chunks) if here else self._running_engine().map(task, chunks)
 
     def _running_engine(self) -> Engine:
         if self._engine is None:
@@ -225,7 +197,7 @@ class Steps:
         """Columns of a table, of the units completed by this run only."""
         return concatenated([self.run.read(result.table, key=result.key, columns=columns) for result in results])
 
-    def _done(self, unit: Unit, made_of: str, taken: _Taken) -> Result:
+    def _done(self, unit: Unit, made_of: str, taken: Taken) -> Result:
         """Remember what the step took; one that computed nothing keeps the record of the run that did."""
         name = f"{unit.step} {unit.key}"
         earlier = self._earlier.get(name, {})

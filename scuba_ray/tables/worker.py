@@ -12,9 +12,10 @@ import time
 import pyarrow as pa
 
 from scuba_ray.errors import ConfigError, ContractError, ScubaError, WorkerError
-from scuba_ray.protocols import BadRow, Chunk, ChunkTask, Receipt, Resources, Stage, StageOutput
+from scuba_ray.protocols import BadRow, Chunk, ChunkTask, PreparedStage, Receipt, Resources, Stage, StageOutput
+from scuba_ray.tables.contract import check_input, check_output
 from scuba_ray.tables.parts import Unit
-from scuba_ray.tables.schemas import KEYS, schema_for
+from scuba_ray.tables.schemas import KEYS
 
 RESUMES = "Finished chunks are kept; running again resumes."
 """How every message of a failed step ends."""
@@ -39,12 +40,22 @@ class StageTask:
         """What one worker holds."""
         return self.stage.resources
 
+    @property
+    def preparation(self) -> Resources | None:
+        """What a worker that only prepares holds; None where there is nothing to prepare."""
+        return self.stage.preparation if isinstance(self.stage, PreparedStage) else None
+
     def setup(self) -> None:
         """Load the stage's weights."""
         self.stage.setup()
 
-    def __call__(self, chunk: Chunk) -> Receipt:
-        """Compute and write one chunk.
+    def prepare(self, chunk: Chunk) -> pa.Table:
+        """A chunk's rows, read, checked and made ready for the model. Needs no `setup`."""
+        rows = self._read(chunk)
+        return self.stage.prepare(rows) if isinstance(self.stage, PreparedStage) else rows
+
+    def __call__(self, chunk: Chunk, rows: pa.Table | None = None) -> Receipt:
+        """Compute and write one chunk; `rows` if another worker has prepared them.
 
         Raises
         ------
@@ -54,17 +65,21 @@ class StageTask:
             If every row of a chunk of more than one fails.
         """
         began = time.perf_counter()
-        rows = self.stage.read(chunk)
-        self._check_input(rows)
+        rows = self._read(chunk) if rows is None else rows
         try:
             output = self.stage(rows)
         except Exception as error:
             if not _is_about_rows(error):
                 raise
             output = self._without_failing(rows, chunk, error)
-        self._check_output(output.table)
+        check_output(self.stage, output.table)
         self.unit.write(chunk, output.table, output.bad)
         return Receipt(chunk, output.table.num_rows, len(output.bad), time.perf_counter() - began)
+
+    def _read(self, chunk: Chunk) -> pa.Table:
+        rows = self.stage.read(chunk)
+        check_input(self.stage, rows)
+        return rows
 
     # ------------------------------------------------------------------------------------------ failing rows
 
@@ -105,37 +120,6 @@ class StageTask:
         if not columns or not rows.num_rows:
             return f"row={chunk.start + index}"
         return ", ".join(f"{column}={rows[column][index].as_py()}" for column in columns)
-
-    # ------------------------------------------------------------------------------------------ the contract
-
-    def _check_input(self, rows: pa.Table) -> None:
-        lacking = [column for column in self.stage.input_columns if column not in rows.column_names]
-        if lacking:
-            raise ContractError(
-                f"{self.name} got a table without {', '.join(map(repr, lacking))} (columns: {', '.join(rows.column_names)}); "
-                f"written by: {self.stage.input_name}"
-            )
-
-    def _check_output(self, table: pa.Table) -> None:
-        """Hold the output against the schema of its table; tables without one (of analyses) pass."""
-        if self.stage.table not in KEYS:
-            return
-        wanted = schema_for(self.stage.table, _dim(table.schema))
-        if table.schema.equals(wanted):
-            return
-        got = {field.name: str(field.type) for field in table.schema}
-        want = {field.name: str(field.type) for field in wanted}
-        wrong = [f"{name} is {got.get(name, 'absent')}, must be {kind}" for name, kind in want.items() if got.get(name) != kind]
-        wrong += [f"{name} does not belong there" for name in got if name not in want]
-        raise ContractError(f"{self.name} made a wrong {self.stage.table} table: {'; '.join(wrong) or 'columns out of order'}")
-
-
-def _dim(schema: pa.Schema) -> int:
-    """Length of the embedding or weight vectors of a table, 1 where it has none."""
-    for name in ("embedding", "weight"):
-        if name in schema.names and pa.types.is_fixed_size_list(schema.field(name).type):
-            return int(schema.field(name).type.list_size)
-    return 1
 
 
 def _is_about_rows(error: Exception) -> bool:

@@ -1,0 +1,27 @@
+"""The run's configuration: what may be set, what it means, and what it must be.
+
+Every error names the path of the setting that failed, what it got and what it may be.
+"""
+
+from scuba_ray.config.parts import Part
+from scuba_ray.config.run import RunConfig, backbone_config, load_config, make_config
+from scuba_ray.config.steps import BankConfig, CaptionConfig, EncodeConfig, FitConfig, ProjectConfig, ReportConfig
+from scuba_ray.config.studies import BackboneConfig, EngineConfig, SubjectConfig, WeightsConfig
+
+__all__ = [
+    "BackboneConfig",
+    "BankConfig",
+    "CaptionConfig",
+    "EncodeConfig",
+    "EngineConfig",
+    "FitConfig",
+    "Part",
+    "ProjectConfig",
+    "ReportConfig",
+    "RunConfig",
+    "SubjectConfig",
+    "WeightsConfig",
+    "backbone_config",
+    "load_config",
+    "make_config",
+]

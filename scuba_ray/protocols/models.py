@@ -1,0 +1,83 @@
+"""By which model: backbones and captioners, and nothing about how they work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL import Image
+
+
+Scaling = Literal["unit", "standard"]
+"""How `fit` scales a feature space: each row to length one (embeddings of a network), or each feature by the training images'
+mean and deviation (features with units of their own)."""
+LOW_LEVEL = "low-level"
+"""Value of the `backbone` key column for the low-level baseline, and its name among `fit.bands`."""
+
+
+class Backbone(Protocol):
+    """An image/text embedding network. Embeddings are *raw*: CLIPCap was trained on un-normalised ones, norms matter.
+
+    Built from a specification without loading weights; `load(device)` returns self, ready.
+    """
+
+    name: str
+    """The value of the `backbone` key column."""
+    dim: int
+    scaling: Scaling
+    """`unit` for every image/text network."""
+    fingerprint: str
+    """16 hex digits of the checkpoint's content: two backbones with equal fingerprints embed equally."""
+
+    preprocessing: Callable[[Image.Image], np.ndarray]
+    """One RGB picture to what the network reads before normalisation, uint8 (3, H, W). Picklable and without weights (or torch,
+    if it can be): it runs in processes of its own, where a decoder that crashes takes nothing with it."""
+
+    def load(self, device: str) -> Backbone: ...
+
+    def normalise(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """What `preprocessing` gave, uint8 (B, 3, H, W), as the float32 pixels `embed_images` reads, on the network's device."""
+        ...
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """One RGB picture to a float tensor (3, H, W), as the network was trained: `normalise` of `preprocessing`."""
+        ...
+
+    def embed_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """Raw image embeddings (B, D), float32, on the network's device."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Raw text embeddings (B, D), float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class CaptionBeam:
+    """One decoded sentence with the mean log-probability its beam was ranked by."""
+
+    text: str
+    logprob: float
+
+
+class Captioner(Protocol):
+    """Turns projected embeddings into sentences. States which backbone it was trained for: a mismatch is a ConfigError."""
+
+    fingerprint: str
+    dim: int
+    trained_for: str
+    """Fingerprint (or published name) of the backbone whose raw embeddings it reads."""
+
+    def load(self, device: str) -> Captioner: ...
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Raise ConfigError unless `backbone` is the one this captioner reads."""
+        ...
+
+    def captions(self, embeddings_VD: torch.Tensor) -> list[list[CaptionBeam]]:
+        """For each embedding its beams, best first. A row's beams do not depend on the rows beside it."""
+        ...

@@ -1,0 +1,65 @@
+"""What runs around a gather stage: questions read and checked in the driver, parts written by whoever merged last."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from scuba_ray.protocols import Chunk, GatherStage, Holding, Receipt, Resources
+from scuba_ray.tables.contract import check_input, check_output
+from scuba_ray.tables.parts import Unit
+
+
+class GatherStageTask:
+    """A gather stage bound to the unit it fills. Travels pickled."""
+
+    def __init__(self, stage: GatherStage, unit: Unit) -> None:
+        self.stage = stage
+        self.unit = unit
+
+    @property
+    def name(self) -> str:
+        """The stage's name, for messages."""
+        return self.stage.name
+
+    @property
+    def resources(self) -> Resources:
+        """What one holder takes."""
+        return self.stage.resources
+
+    @property
+    def segments(self) -> int:
+        """How many pieces are held."""
+        return self.stage.segments
+
+    @property
+    def held(self) -> str:
+        """Names what is held."""
+        return self.stage.held
+
+    @property
+    def together(self) -> int:
+        """Chunks answered in one pass."""
+        return self.stage.together
+
+    def hold(self, first: int, stop: int) -> Holding:
+        """Take the segments `[first, stop)`."""
+        return self.stage.hold(first, stop)
+
+    def question(self, chunk: Chunk) -> Any:
+        """What holders must know of a chunk. Raises ContractError if its rows lack a column."""
+        rows = self.stage.read(chunk)
+        check_input(self.stage, rows)
+        return self.stage.question(rows)
+
+    def merge(self, left: Any, right: Any) -> Any:
+        """The answer of two neighbouring nodes together."""
+        return self.stage.merge(left, right)
+
+    def write(self, chunk: Chunk, question: Any, answer: Any) -> Receipt:
+        """Finish a chunk and write its part. Raises ContractError if it is not the table it should be."""
+        began = time.perf_counter()
+        output = self.stage.finish(question, answer)
+        check_output(self.stage, output.table)
+        self.unit.write(chunk, output.table, output.bad)
+        return Receipt(chunk, output.table.num_rows, len(output.bad), time.perf_counter() - began)

@@ -1,0 +1,48 @@
+"""What a step tells: how far it is, what it made, what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a step stands; sent when it starts, after every chunk and when it is complete."""
+
+    step: str
+    key: str
+    """The unit: `subj01/ViT-B-32`."""
+    chunks_done: int
+    chunks_total: int
+    rows_done: int
+    rows_total: int
+    bad_rows: int
+    """Rows quarantined since this run began."""
+    seconds: float
+    resumed: int
+    """Chunks that were on disk already."""
+
+
+Listener = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished unit, as later steps name it."""
+
+    table: str
+    key: str
+    fingerprint: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a step took, as `run.json` has it."""
+
+    rows_in: int
+    rows: int
+    chunks: int
+    computed_chunks: int
+    seconds: float
