@@ -17,6 +17,11 @@ class EncodeConfig(Part):
     chunk: int = Field(1024, ge=1)
     # pixels above which a picture is refused as a decompression bomb
     max_pixels: int = Field(100_000_000, ge=1)
+    # seconds after which a decoder that is not done with a picture is ended, and the picture quarantined
+    decode_seconds: float = Field(60.0, gt=0)
+    # arithmetic of the network. float16 and bfloat16 (autocast) are faster on a GPU and change embeddings slightly, so they are part
+    # of a result's fingerprint
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
 
 
 class FitConfig(Part):
@@ -66,6 +71,10 @@ class BankConfig(Part):
     # pictures to build the run's own bank from (kept in RUN/bank): a registered image source and where it lives
     source: Annotated[str, registered("images")] = "folder"
     images: str | None = None
+    # pictures whose bytes came before: drop quarantines them (the first one stays), keep counts them again
+    duplicates: Literal["drop", "keep"] = "drop"
+    # leave out pictures whose embedding has at least this cosine with that of a subject's test image; none leaves all in
+    similar: float | None = Field(None, gt=0, le=1)
 
     @model_validator(mode="after")
     def _one(self) -> BankConfig:
@@ -77,6 +86,16 @@ class BankConfig(Part):
 class ProjectConfig(Part):
     # inverse temperature of the softmax over the bank; larger averages fewer images (the paper uses 150)
     beta: float = Field(150.0, gt=0, description="the paper uses 150")
+    # exact: every bank image. index: the nearest `candidates` by the bank's FAISS index (`scuba bank index`), with a bound on what
+    # is left out; voxels above `tolerance` are projected exactly after all
+    method: Literal["exact", "index"] = "exact"
+    candidates: int = Field(1024, ge=1, le=2048, description="FAISS searches at most 2048 on a GPU")
+    # largest share of the softmax mass that the images left out may have; larger is faster and less exact
+    tolerance: float = Field(1e-3, gt=0, lt=1)
+    # arithmetic of the scores; tf32 and bfloat16 are faster on a GPU (errors: `core.projection`) and part of the fingerprint
+    scores: Literal["float32", "tf32", "bfloat16"] = "float32"
+    # GiB of the bank that a worker may hold in memory (of its device); more than that it reads from disk at every pass
+    hold_gib: float = Field(4.0, ge=0)
     # nearest bank images kept per voxel
     nearest: int = Field(64, ge=1)
     # bank images per tile: working memory is chunk * tile * 4 bytes

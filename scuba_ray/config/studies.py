@@ -25,6 +25,10 @@ class EngineConfig(Part):
     cpus_per_worker: float = Field(0.5, gt=0)
     # GPUs each worker of a model step reserves; larger than 0 needs device: cuda
     gpus_per_worker: float = Field(0.0, ge=0)
+    # ray only: workers of a pool of its own that reads and decodes pictures on plain CPU cores for the model's workers, and cores
+    # each reserves; 0 lets every model worker decode for itself
+    decoders: int = Field(0, ge=0)
+    cpus_per_decoder: float = Field(1.0, gt=0)
     threads: int = Field(1, ge=1)
     # how often a lost worker is replaced, and a chunk tried again, before the step fails
     retries: int = Field(2, ge=0)

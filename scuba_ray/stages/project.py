@@ -108,6 +108,7 @@ class Project:
             "cos_before_after": numbers(flat(projection.cos_before_after_PV)),
             "n_eff": numbers(flat(projection.n_eff_PV)),
             "bank_agreement": numbers(flat(projection.bank_agreement_PV)),
+            "certainty": "exact",
             "nearest_ids": ids,
             "nearest_cos": cosines,
             "missing_mass": 0.0,

@@ -18,6 +18,8 @@ SIGNIFICANT = 0.05
 
 KEYS: dict[str, tuple[str, ...]] = {
     "embeddings": ("subject", "backbone", "stimulus_id"),
+    "pictures": ("collection", "image_id"),
+    "admitted": ("collection", "image_id"),
     "bank": ("backbone", "image_id"),
     "fits": ("subject", "backbone", "voxel_id"),
     "voxels": ("subject", "backbone", "voxel_id"),
@@ -108,7 +110,11 @@ def fits_schema(dim: int) -> pa.Schema:
 
 
 def projections_schema(dim: int) -> pa.Schema:
-    """Projected embeddings, one row per partition and one (partition -1) for the whole bank."""
+    """Projected embeddings, one row per partition and one (partition -1) for the whole bank.
+
+    `certainty` says how `missing_mass` is known: `exact` (nothing is left out), `certified` (a bound, from an exact index) or
+    `estimated` (from an approximate one). `half_agreement` is a property of the voxel, the same in each of its rows.
+    """
     return pa.schema(
         [
             ("subject", pa.string()),
@@ -119,11 +125,19 @@ def projections_schema(dim: int) -> pa.Schema:
             ("cos_before_after", pa.float32()),
             ("n_eff", pa.float32()),
             ("bank_agreement", pa.float32()),
+            ("half_agreement", pa.float32()),
             ("nearest_ids", pa.list_(pa.string())),
             ("nearest_cos", pa.list_(pa.float32())),
             ("missing_mass", pa.float32()),
+            ("certainty", pa.string()),
         ]
     )
+
+
+PICTURES = pa.schema(
+    [("collection", pa.string()), ("image_id", pa.string()), ("uri", pa.string()), ("bytes", pa.int64()), ("digest", pa.string())]
+)
+"""The pictures a bank's collection lists (`pictures`), and those that are no duplicates (`admitted`)."""
 
 
 CAPTIONS = pa.schema(
@@ -176,6 +190,8 @@ def schema_for(table: str, dim: int) -> pa.Schema:
     schemas = {
         "embeddings": embeddings_schema(dim),
         "bank": bank_schema(dim),
+        "pictures": PICTURES,
+        "admitted": PICTURES,
         "fits": fits_schema(dim),
         "voxels": voxels_schema(dim),
         "projections": projections_schema(dim),

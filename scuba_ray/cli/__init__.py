@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from scuba_ray import __version__
+from scuba_ray.cli import bank, captioner, phantom
+from scuba_ray.cli.options import Address, Bank, EngineName, Images, Seed, Voxels
 from scuba_ray.errors import ConfigError, ScubaError
 
 if TYPE_CHECKING:
@@ -52,20 +53,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-phantom = typer.Typer(help="A simulated subject whose truth is known.", no_args_is_help=True)
-bank = typer.Typer(help="Banks of natural images that voxels are projected on.", no_args_is_help=True)
-captioner = typer.Typer(help="Captioners for any backbone.", no_args_is_help=True)
-app.add_typer(phantom, name="phantom")
-app.add_typer(bank, name="bank")
-app.add_typer(captioner, name="captioner")
-
-EngineName = Annotated[Literal["ray", "local"], typer.Option("--engine", help="Ray actor pools, or this process alone.")]
-Address = Annotated[str | None, typer.Option(help="A running Ray cluster to join (auto: the one on this machine).")]
-Device = Annotated[str, typer.Option(help="Where models compute: cpu, cuda or cuda:N.")]
-Voxels = Annotated[int, typer.Option(help="Voxels of the simulated subject.")]
-Images = Annotated[int, typer.Option(help="Pictures the subject sees.")]
-Bank = Annotated[int, typer.Option(help="Pictures in the bank.")]
-Seed = Annotated[int, typer.Option(min=0, help="Another seed is another subject, or another course of training.")]
+app.add_typer(phantom.app, name="phantom")
+app.add_typer(bank.app, name="bank")
+app.add_typer(captioner.app, name="captioner")
 
 
 @app.callback()
@@ -171,84 +161,6 @@ def doctor(address: Address = None) -> None:
     show_findings(findings)
     if prevents_running(findings):
         raise typer.Exit(1)
-
-
-@phantom.command("make")
-def phantom_make(
-    out: Annotated[str, typer.Option(help="Folder to write to.")],
-    seed: Seed = 0,
-    voxels: Voxels = 2000,
-    images: Images = 3000,
-    bank: Bank = 20_000,
-) -> None:
-    """Write a simulated subject as files: pictures, responses, a bank and truth.parquet."""
-    from scuba_ray.phantom.make import make_phantom
-    from scuba_ray.terminal import Listener
-
-    with Listener() as listen:
-        progress = listen.counter("phantom", "pictures")
-        print(make_phantom(out, seed=seed, voxels=voxels, images=images, bank=bank, progress=progress))
-
-
-@bank.command("build")
-def bank_build(
-    images: Annotated[str, typer.Option(help="Folder (or location) of the pictures.")],
-    backbone: Annotated[str, typer.Option(help="open_clip:MODEL/PRETRAINED, local-dir:PATH, phantom:NAME or module:Class.")],
-    out: Annotated[str, typer.Option(help="Folder of the bank.")],
-    source: Annotated[str, typer.Option(help="What the pictures are kept in.")] = "folder",
-    engine: EngineName = "ray",
-    address: Address = None,
-    device: Device = "cpu",
-) -> None:
-    """Embed pictures with a backbone, once for any number of runs; goes on where it stopped."""
-    from scuba_ray.banks import build_bank
-    from scuba_ray.config import EngineConfig, backbone_config
-    from scuba_ray.terminal import Listener, say
-
-    with Listener() as listen:
-        built = build_bank(
-            images=images,
-            source=source,
-            backbone=backbone_config(backbone),
-            out=out,
-            engine=EngineConfig(name=engine, address=address),
-            device=device,
-            listen=listen,
-        )
-    say(f"{built.rows:,} pictures embedded with {built.key}")
-    print(built.location)
-
-
-@captioner.command("train")
-def captioner_train(
-    pairs: Annotated[Path, typer.Option(help="CSV, JSON lines or Parquet: caption, and image (a path) or embedding.")],
-    backbone: Annotated[str, typer.Option(help="open_clip:MODEL/PRETRAINED, local-dir:PATH, phantom:NAME or module:Class.")],
-    out: Annotated[Path, typer.Option(help="Directory of the captioner.")],
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 5000,
-    batch: Annotated[int, typer.Option(min=1, help="Pairs in each step.")] = 256,
-    language_model: Annotated[Path | None, typer.Option(help="A GPT-2 directory to fine-tune; none: a small one.")] = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-) -> None:
-    """Train a CLIPCap-style captioner for any backbone; goes on where it stopped."""
-    from scuba_ray.config import backbone_config
-    from scuba_ray.datasets.images import decode_image
-    from scuba_ray.models.captioner_pairs import PairSettings, train_on_pairs
-    from scuba_ray.models.clip import make_backbone
-    from scuba_ray.terminal import say
-
-    print(
-        train_on_pairs(
-            pairs,
-            make_backbone(backbone_config(backbone)),
-            out,
-            decode=decode_image,
-            language_model=language_model,
-            device=device,
-            settings=PairSettings(steps=steps, batch=batch, seed=seed),
-            report=say,
-        )
-    )
 
 
 def _tell_warnings(folder: RunFolder) -> None:
