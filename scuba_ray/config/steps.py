@@ -19,8 +19,8 @@ class EncodeConfig(Part):
     max_pixels: int = Field(100_000_000, ge=1)
     # seconds after which a decoder that is not done with a picture is ended, and the picture quarantined
     decode_seconds: float = Field(60.0, gt=0)
-    # arithmetic of the network. float16 and bfloat16 (autocast) are faster on a GPU and change embeddings slightly, so they are part
-    # of a result's fingerprint
+    # arithmetic of the network. float16 and bfloat16 (autocast) are faster on a GPU and change embeddings slightly, so they are
+    # part of a result's fingerprint
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
 
 
@@ -86,8 +86,8 @@ class BankConfig(Part):
 class ProjectConfig(Part):
     # inverse temperature of the softmax over the bank; larger averages fewer images (the paper uses 150)
     beta: float = Field(150.0, gt=0, description="the paper uses 150")
-    # exact: every bank image. index: the nearest `candidates` by the bank's FAISS index (`scuba bank index`), with a bound on what
-    # is left out; voxels above `tolerance` are projected exactly after all
+    # exact: every bank image. index: the nearest `candidates` by the bank's FAISS index (`scuba bank index`), with a bound on
+    # what is left out; voxels above `tolerance` are projected exactly after all
     method: Literal["exact", "index"] = "exact"
     candidates: int = Field(1024, ge=1, le=2048, description="FAISS searches at most 2048 on a GPU")
     # largest share of the softmax mass that the images left out may have; larger is faster and less exact
