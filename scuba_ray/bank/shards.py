@@ -1,8 +1,9 @@
 """A bank: embedded pictures in shards, Parquet parts of the table `bank` in a run folder or in a folder of their own.
 
-Every shard names, in its schema's metadata, the backbone that made it; a bank of another backbone is refused by name. Rows are
-numbered through all shards in order; a shard's rows are sorted by (partition, image_id). Nothing is held in memory: tiles are
-read as they are asked for, float16, `tile * (2 * dim + 5)` bytes and one shard's file.
+A bank is made of collections (one source given to one build), each a unit `backbone/collection` of the table. Every shard names,
+in its schema's metadata, the backbone that made it; a bank of another backbone is refused by name. Rows are numbered through all
+shards, units in the order of their keys; a shard's rows are sorted by (partition, image_id). Nothing is held in memory: tiles
+are read as they are asked for, float16, `tile * (2 * dim + 5)` bytes and one shard's file.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +29,10 @@ from scuba_ray.tables.manifest import PartEntry
 from scuba_ray.tables.schemas import PARTITIONS
 
 TABLE = "bank"
+LISTINGS = "listings"
+"""Folder of the files that collections are made of, one table each."""
 _NAME, _FINGERPRINT, _DIM = b"backbone", b"backbone_fingerprint", b"dim"
+_PARQUET = ".parquet"
 
 
 def partition_of(image_id: str) -> int:
@@ -53,28 +58,41 @@ class Tile:
 
 @dataclass(frozen=True)
 class BankFolder:
-    """The finished bank of one backbone at `location`. Picklable: it holds names only.
+    """The finished collections of one backbone at `location`. Picklable: it holds names only.
 
-    Use `open_bank` to find the right one and have it checked.
+    Use `open_bank` to find the right ones and have them checked.
     """
 
     location: str
-    key: str
+    backbone: str
     """Name the backbone had when the bank was built."""
+    keys: tuple[str, ...]
+    """Units of the table `bank` it is made of, in order."""
 
     @cached_property
     def shards(self) -> tuple[PartEntry, ...]:
-        """Shards in id order.
+        """Shards of all collections, in id order.
 
         Raises
         ------
         ConfigError
-            If there is no finished bank of that key.
+            If one of the keys is not finished.
         """
         units = manifest.load(self.location, TABLE)
-        if self.key not in units:
-            raise ConfigError(f"{self.location} holds no finished bank of backbone {self.key}; build it with scuba bank build")
-        return units[self.key].parts
+        for key in self.keys:
+            if key not in units:
+                raise ConfigError(f"{self.location} holds no finished bank {key}; build it with scuba bank build")
+        return tuple(shard for key in self.keys for shard in units[key].parts)
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """Names of the collections it is made of, in order."""
+        return tuple(collection_of(key) for key in self.keys)
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Collections that a build has listed in the folder and that this backbone has not embedded to the end."""
+        return tuple(sorted(listed(self.location) - set(self.collections)))
 
     @property
     def rows(self) -> int:
@@ -89,8 +107,8 @@ class BankFolder:
     @cached_property
     def metadata(self) -> dict[str, str]:
         """`backbone`, `backbone_fingerprint` and `dim`, as the first shard states them."""
-        with self._open(self.shards[0]) as file:
-            return _metadata(file)
+        with self.open(self.shards[0]) as file:
+            return _stated(file)
 
     def tiles(self, tile: int) -> Iterator[Tile]:
         """All rows in order, `tile` at a time (the last tile may be shorter), however the shards were cut.
@@ -121,13 +139,14 @@ class BankFolder:
         found = np.empty(len(wanted), dtype=object)
         for index in np.unique(shard_of):
             shard, mine = self.shards[int(index)], shard_of == index
-            with self._open(shard) as file:
+            with self.open(shard) as file:
                 column = file.read(columns=["image_id"])["image_id"]
             found[mine] = column.take(pa.array(wanted[mine] - (ends[index] - shard.rows))).to_numpy(zero_copy_only=False)
         ids: npt.NDArray[np.object_] = found[where].reshape(rows.shape)
         return ids
 
-    def _open(self, shard: PartEntry) -> pq.ParquetFile:
+    def open(self, shard: PartEntry) -> pq.ParquetFile:
+        """Open one shard; its pages are held against their checksums as they are read. Raises DataError if it cannot be."""
         source, root = files.filesystem(self.location)
         try:
             return pq.ParquetFile(f"{root}/{TABLE}/{shard.name}", filesystem=source, page_checksum_verification=True)
@@ -136,17 +155,30 @@ class BankFolder:
 
     def _batches(self, shard: PartEntry, tile: int) -> Iterator[pa.Table]:
         try:
-            with self._open(shard) as file:
-                if _metadata(file) != self.metadata:
-                    raise DataError(f"{self.location}: shard {shard.name} was made with another backbone than {self.key}")
+            with self.open(shard) as file:
+                if _stated(file)[_FINGERPRINT.decode()] != self.metadata[_FINGERPRINT.decode()]:
+                    raise DataError(f"{self.location}: shard {shard.name} was made with another backbone than {self.backbone}")
                 for batch in file.iter_batches(batch_size=tile, columns=["embedding", "norm", "partition"]):
                     yield pa.Table.from_batches([batch])
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{self.location}: shard {shard.name} is damaged: {error}; build the bank again") from error
 
 
+def banks_at(location: str) -> list[BankFolder]:
+    """The banks in a folder, one for each backbone that made shards there; none if nothing is finished."""
+    location = files.normalise(location)
+    units = manifest.load(location, TABLE)
+    made: dict[str, BankFolder] = {}
+    for key in sorted(units):
+        stated = BankFolder(location, key, (key,)).metadata
+        earlier = made.get(stated["backbone_fingerprint"])
+        keys = (*earlier.keys, key) if earlier else (key,)
+        made[stated["backbone_fingerprint"]] = BankFolder(location, stated["backbone"], keys)
+    return list(made.values())
+
+
 def open_bank(location: str, backbone: Backbone) -> BankFolder:
-    """Find the bank that `backbone` made in `location`, under whatever name.
+    """Find the bank that `backbone` made in `location`, under whatever name: all its finished collections.
 
     Raises
     ------
@@ -154,10 +186,9 @@ def open_bank(location: str, backbone: Backbone) -> BankFolder:
         If there is no bank, it has no rows, or it was made with other backbones: the message names them.
     """
     location = files.normalise(location)
-    keys = sorted(manifest.load(location, TABLE))
-    if not keys:
+    banks = banks_at(location)
+    if not banks:
         raise ConfigError(f"there is no finished bank at {location}; build one with `scuba bank build --out {location}`")
-    banks = [BankFolder(location, key) for key in keys]
     for bank in banks:
         if bank.metadata["backbone_fingerprint"] == backbone.fingerprint:
             if not bank.rows:
@@ -170,7 +201,28 @@ def open_bank(location: str, backbone: Backbone) -> BankFolder:
     )
 
 
-def _metadata(file: pq.ParquetFile) -> dict[str, str]:
+def unit_key(backbone: str, collection: str) -> str:
+    """The unit of the table `bank` that a backbone makes of a collection."""
+    return f"{backbone}/{collection}"
+
+
+def collection_of(key: str) -> str:
+    """The collection a unit of the table `bank` was made of."""
+    return key.partition("/")[2]
+
+
+def listed(location: str) -> set[str]:
+    """Collections that builds have listed in a folder, finished or not."""
+    names = files.names(location, LISTINGS)
+    return {unquote(name.removesuffix(_PARQUET)) for name in names if name.endswith(_PARQUET) and not name.startswith(".")}
+
+
+def listing_file(collection: str) -> str:
+    """Where, in a bank's folder, the files are recorded that a collection is made of."""
+    return f"{LISTINGS}/{quote(collection, safe='+')}{_PARQUET}"
+
+
+def _stated(file: pq.ParquetFile) -> dict[str, str]:
     stated = file.schema_arrow.metadata or {}
     if _FINGERPRINT not in stated:
         raise DataError("a bank shard does not state its backbone: it was not written by scuba_ray")

@@ -41,5 +41,5 @@ def build(
             device=device,
             listen=listen,
         )
-    say(f"{built.rows:,} pictures embedded with {built.key}")
+    say(f"{built.rows:,} pictures embedded with {built.backbone}")
     print(built.location)

@@ -55,7 +55,7 @@ def write_bank(folder: Path, sizes: tuple[int, ...], backbone: Named = Named()) 
 @pytest.mark.parametrize("tile", [1, 4, 7, 10, 1000])
 def test_tiles_are_the_rows_in_order_however_shards_were_cut(tmp_path: Path, tile: int) -> None:
     embedding_KD = write_bank(tmp_path, (10, 3, 0, 9))
-    tiles = list(BankFolder(str(tmp_path), "small").tiles(tile))
+    tiles = list(BankFolder(str(tmp_path), "small", ("small",)).tiles(tile))
     assert [one.offset for one in tiles] == list(range(0, 22, tile))
     assert all(len(one.norm_K) == tile for one in tiles[:-1])
     np.testing.assert_array_equal(np.concatenate([one.embedding_KD for one in tiles]), embedding_KD)
@@ -65,7 +65,7 @@ def test_tiles_are_the_rows_in_order_however_shards_were_cut(tmp_path: Path, til
 
 def test_ids_of_rows_in_any_order(tmp_path: Path) -> None:
     write_bank(tmp_path, (10, 3, 0, 9))
-    ids = BankFolder(str(tmp_path), "small").ids(np.array([[21, 0, 12], [9, 10, 0]]))
+    ids = BankFolder(str(tmp_path), "small", ("small",)).ids(np.array([[21, 0, 12], [9, 10, 0]]))
     assert ids.tolist() == [["image21", "image0", "image12"], ["image9", "image10", "image0"]]
 
 
@@ -80,7 +80,7 @@ def test_the_right_bank_is_found_by_fingerprint_under_any_name(tmp_path: Path) -
     write_bank(tmp_path, (4,), Named("one", "a" * 16))
     write_bank(tmp_path, (5,), Named("two", "b" * 16))
     bank = open_bank(str(tmp_path), Named("another name", "b" * 16))
-    assert (bank.key, bank.rows) == ("two", 5)
+    assert (bank.backbone, bank.keys, bank.rows) == ("two", ("two",), 5)
 
 
 def test_another_backbones_bank_is_refused_by_name(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.bank.test_shards import DIM, write_bank
 
 
 def stage(folder: Path, **settings: float) -> Project:
-    bank = BankFolder(str(folder), "small")
+    bank = BankFolder(str(folder), "small", ("small",))
     config = ProjectConfig.model_validate({"beta": 3, "nearest": 4, **settings})
     return Project(
         subject="s", backbone="small", dim=DIM, run=RunFolder(str(folder)), bank=bank, settings=config, resources=Resources()
