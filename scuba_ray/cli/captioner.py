@@ -30,7 +30,7 @@ def train(
 ) -> None:
     """Train a CLIPCap-style captioner for any backbone; goes on where it stopped."""
     from scuba_ray.config import backbone_config
-    from scuba_ray.datasets.images import decode_image
+    from scuba_ray.datasets.pictures import decode_image
     from scuba_ray.models.captioner_pairs import PairSettings, train_on_pairs
     from scuba_ray.models.clip import make_backbone
     from scuba_ray.terminal import say

@@ -1,34 +1,20 @@
-"""Pictures: a folder of them as an image source, and the decoder that turns bytes into an RGB picture or a stated reason."""
+"""A folder of pictures as an image source."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import struct
-import zlib
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scuba_ray.datasets.content import text_digest
+from scuba_ray.datasets.pictures import EXTENSIONS
 from scuba_ray.errors import ConfigError, DataError
-
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""What counts as a picture in a folder, by the end of its name, in any case; other files are not looked at."""
-MAX_PIXELS = 100_000_000
-"""Pixels above which a picture is refused, unless the caller says otherwise."""
 
 _SAMPLED = 256
 _LISTING = pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("source", pa.string())])
-# what Pillow raises on damaged files, format by format
-_DAMAGED = (
-    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error,
-    zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
-)  # fmt: skip
 
 
 class FolderImages:
@@ -111,40 +97,3 @@ class FolderImages:
             if info.type == pafs.FileType.File and path.suffix.lower() in EXTENSIONS and not hidden:
                 found.append((path.as_posix(), info.size))
         return sorted(found)
-
-
-def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode one picture to RGB, upright (EXIF orientation applied), transparency laid on white, first frame of an animation.
-
-    16-bit grey pictures are scaled to 8 bits (Pillow's own conversion clips them).
-
-    Raises
-    ------
-    DataError
-        With the reason: empty, not a picture, truncated or damaged, more than `max_pixels`, or a pixel type without a range.
-    """
-    if not data:
-        raise DataError("empty file")
-    try:
-        image = Image.open(io.BytesIO(data))
-        width, height = image.size
-        if width * height > max_pixels:
-            raise DataError(f"{width} x {height} pixels, more than max_pixels ({max_pixels}): refused as a decompression bomb")
-        image.load()
-        return _rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:
-        raise DataError("not a readable picture: its bytes are of no known format") from error
-    except _DAMAGED as error:
-        raise DataError(f"not a readable picture: {error or type(error).__name__}") from error
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in {"I", "F"}:
-        raise DataError(f"pixel type {image.mode} (32-bit) has no stated range; convert the picture to 8 or 16 bits")
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")

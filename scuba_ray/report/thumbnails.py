@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scuba_ray.datasets.images import decode_image
+from scuba_ray.datasets.pictures import decode_image
 from scuba_ray.errors import DataError
 from scuba_ray.protocols import ImageSource
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from scuba_ray.bank.shards import partition_of, shard_metadata
 from scuba_ray.config import EncodeConfig, SubjectConfig
 from scuba_ray.datasets import make_dataset, make_images
-from scuba_ray.datasets.images import decode_image
+from scuba_ray.datasets.pictures import decode_image
 from scuba_ray.errors import DataError
 from scuba_ray.protocols import Backbone, BadRow, Chunk, ImageSource, Resources, StageOutput, SubjectDataset
 from scuba_ray.tables.columns import numbers, table_of, vectors

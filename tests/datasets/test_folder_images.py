@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scuba_ray.datasets.images import FolderImages, decode_image
+from scuba_ray.datasets.images import FolderImages
+from scuba_ray.datasets.pictures import decode_image
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import ImageSource
 

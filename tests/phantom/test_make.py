@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scuba_ray.datasets.arrays import ArraysDataset
-from scuba_ray.datasets.images import FolderImages, decode_image
+from scuba_ray.datasets.images import FolderImages
+from scuba_ray.datasets.pictures import decode_image
 from scuba_ray.datasets.preparation import prepare
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.phantom import make
