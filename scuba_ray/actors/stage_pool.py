@@ -33,11 +33,15 @@ _ANSWER = pa.schema(
         ("rows", pa.int64()),
         ("bad_rows", pa.int64()),
         ("seconds", pa.float64()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
         ("error", pa.string()),
         ("message", pa.string()),
         ("trace", pa.string()),
     ]
 )
+_TOLD = ("rows", "bad_rows", "seconds", "bytes", "sha256")
+"""What a receipt says of its chunk, in the order of its fields."""
 _KINDS: dict[str, type[ScubaError]] = {kind.__name__: kind for kind in (ConfigError, DataError, ContractError, WorkerError)}
 _IN_FLIGHT = 2
 """Chunks sent ahead to a worker: Ray Data adds workers only to pools that have some waiting."""
@@ -135,7 +139,7 @@ class ChunkWorker:
         except ScubaError as error:
             kind = next(base.__name__ for base in (*type(error).__mro__, WorkerError) if base.__name__ in _KINDS)
             return {**answer, "error": kind, "message": str(error), "trace": traceback.format_exc()}
-        return {**answer, "rows": receipt.rows, "bad_rows": receipt.bad_rows, "seconds": receipt.seconds}
+        return {**answer, **{name: getattr(receipt, name) for name in _TOLD}}
 
 
 def _answers(
@@ -177,7 +181,7 @@ def _receipt(answer: dict[str, Any]) -> Receipt:
         error.add_note(answer["trace"])
         raise error
     chunk = Chunk(answer["index"], answer["start"], answer["stop"])
-    return Receipt(chunk, answer["rows"], answer["bad_rows"], answer["seconds"])
+    return Receipt(chunk, *(answer[name] for name in _TOLD))
 
 
 def _first_line(error: BaseException) -> str:

@@ -33,6 +33,7 @@ LISTINGS = "listings"
 """Folder of the files that collections are made of, one table each."""
 _NAME, _FINGERPRINT, _DIM = b"backbone", b"backbone_fingerprint", b"dim"
 _PARQUET = ".parquet"
+_AGAIN = "build the bank again with --verify, which makes damaged shards anew"
 
 
 def partition_of(image_id: str) -> int:
@@ -151,7 +152,7 @@ class BankFolder:
         try:
             return pq.ParquetFile(f"{root}/{TABLE}/{shard.name}", filesystem=source, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.location}: shard {shard.name} cannot be read: {error}; build the bank again") from error
+            raise DataError(f"{self.location}: shard {shard.name} cannot be read: {error}; {_AGAIN}") from error
 
     def _batches(self, shard: PartEntry, tile: int) -> Iterator[pa.Table]:
         try:
@@ -161,7 +162,7 @@ class BankFolder:
                 for batch in file.iter_batches(batch_size=tile, columns=["embedding", "norm", "partition"]):
                     yield pa.Table.from_batches([batch])
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.location}: shard {shard.name} is damaged: {error}; build the bank again") from error
+            raise DataError(f"{self.location}: shard {shard.name} is damaged: {error}; {_AGAIN}") from error
 
 
 def banks_at(location: str) -> list[BankFolder]:

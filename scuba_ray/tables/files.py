@@ -94,11 +94,16 @@ def read(location: str, name: str) -> bytes:
     return data
 
 
-def names(location: str, folder: str) -> set[str]:
-    """Names of the files in `folder` of `location`, none if there is no such folder."""
+def sizes(location: str, folder: str) -> dict[str, int]:
+    """Names of the files in `folder` of `location` with their bytes, none if there is no such folder."""
     files, root = filesystem(location)
     entries = files.get_file_info(pafs.FileSelector(f"{root}/{folder}".rstrip("/"), allow_not_found=True))
-    return {entry.base_name for entry in entries if entry.type == pafs.FileType.File}
+    return {entry.base_name: entry.size for entry in entries if entry.type == pafs.FileType.File}
+
+
+def names(location: str, folder: str) -> set[str]:
+    """Names of the files in `folder` of `location`, none if there is no such folder."""
+    return set(sizes(location, folder))
 
 
 def delete(location: str, name: str) -> None:

@@ -61,5 +61,5 @@ class GatherStageTask:
         began = time.perf_counter()
         output = self.stage.finish(question, answer)
         check_output(self.stage, output.table)
-        self.unit.write(chunk, output.table, output.bad)
-        return Receipt(chunk, output.table.num_rows, len(output.bad), time.perf_counter() - began)
+        part = self.unit.write(chunk, output.table, output.bad)
+        return Receipt(chunk, part.rows, len(output.bad), time.perf_counter() - began, part.bytes, part.sha256)

@@ -43,6 +43,11 @@ class UnitEntry:
         """Rows of all its parts."""
         return sum(part.rows for part in self.parts)
 
+    @property
+    def bytes(self) -> int:
+        """Size of all its parts."""
+        return sum(part.bytes for part in self.parts)
+
 
 def load(location: str, table: str) -> dict[str, UnitEntry]:
     """The finished keys of a table, none if there is no manifest.

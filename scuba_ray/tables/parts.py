@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scuba_ray.errors import DataError
-from scuba_ray.protocols import BadRow, Chunk
+from scuba_ray.protocols import BadRow, Chunk, Receipt
 from scuba_ray.tables import files
 from scuba_ray.tables.manifest import PartEntry
 from scuba_ray.tables.schemas import QUARANTINE
@@ -47,15 +47,29 @@ class Unit:
         """File name of a chunk's part, inside the table's folder."""
         return f"{slug(self.key)}-{chunk.index:05d}-{self.fingerprint[:_DIGITS]}.parquet"
 
-    def write(self, chunk: Chunk, table: pa.Table, bad: Sequence[BadRow] = ()) -> None:
-        """Write a chunk's part, and before it the rows that could not be computed, so none is lost without a word."""
-        quarantine = f"{QUARANTINE_FOLDER}/{self.step}-{self.part_name(chunk)}"
+    def quarantine_name(self, chunk: Chunk) -> str:
+        """File name, in the quarantine folder, of a chunk's rows that could not be computed."""
+        return f"{self.step}-{self.part_name(chunk)}"
+
+    def write(self, chunk: Chunk, table: pa.Table, bad: Sequence[BadRow] = ()) -> PartEntry:
+        """Write a chunk's part, and before it the rows that could not be computed, so none is lost without a word.
+
+        Returns its manifest entry, so that nobody need read it back.
+        """
+        quarantine = f"{QUARANTINE_FOLDER}/{self.quarantine_name(chunk)}"
         if bad:
             rows = [{"step": self.step, "unit": self.key, "key": row.key, "reason": row.reason} for row in bad]
             files.write(self.location, quarantine, encode(pa.Table.from_pylist(rows, QUARANTINE), self._origin(chunk)))
         else:
             files.delete(self.location, quarantine)
-        files.write(self.location, f"{self.table}/{self.part_name(chunk)}", encode(table, self._origin(chunk)))
+        data = encode(table, self._origin(chunk))
+        files.write(self.location, f"{self.table}/{self.part_name(chunk)}", data)
+        return self._entry(chunk, table.num_rows, data)
+
+    def entry(self, receipt: Receipt) -> PartEntry:
+        """The manifest entry of a part whose writer said what it wrote."""
+        chunk = receipt.chunk
+        return PartEntry(self.part_name(chunk), chunk.index, chunk.start, chunk.stop, receipt.rows, receipt.bytes, receipt.sha256)
 
     def examine(self, chunk: Chunk) -> PartEntry:
         """Read a chunk's part as a whole, every page against its checksum, and return its manifest entry.
@@ -73,8 +87,11 @@ class Unit:
         table = decode(data, f"{self.table}/{name}")
         if (table.schema.metadata or {}).get(_ORIGIN) != self._origin(chunk):
             raise DataError(f"{self.table}/{name} was made from other rows than [{chunk.start}, {chunk.stop})")
+        return self._entry(chunk, table.num_rows, data)
+
+    def _entry(self, chunk: Chunk, rows: int, data: bytes) -> PartEntry:
         digest = hashlib.sha256(data).hexdigest()
-        return PartEntry(name, chunk.index, chunk.start, chunk.stop, table.num_rows, len(data), digest)
+        return PartEntry(self.part_name(chunk), chunk.index, chunk.start, chunk.stop, rows, len(data), digest)
 
     def matches(self, entry: PartEntry) -> bool:
         """Whether the part a manifest names is there, to the bit. Ten times faster than reading it as a table."""
@@ -103,15 +120,22 @@ class Unit:
 
 
 def encode(table: pa.Table, origin: bytes) -> bytes:
-    """A table as the bytes of a Parquet file: zstd, page checksums, dictionaries for text only (vectors never repeat)."""
+    """A table as the bytes of a Parquet file: zstd, page checksums, dictionaries for text only (vectors never repeat).
+
+    In a table of float16 vectors the vectors stay uncompressed (zstd takes 9 % off them, and reading takes a quarter longer).
+    Lists have no statistics: nobody looks for a vector between two others.
+    """
     text = [field.name for field in table.schema if pa.types.is_string(field.type)]
     text += [f"{f.name}.list.element" for f in table.schema if pa.types.is_list(f.type) and pa.types.is_string(f.type.value_type)]
+    plain = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+    halves = any(pa.types.is_fixed_size_list(f.type) and pa.types.is_float16(f.type.value_type) for f in table.schema)
     sink = pa.BufferOutputStream()
     pq.write_table(
         table.replace_schema_metadata({**(table.schema.metadata or {}), _ORIGIN: origin}),
         sink,
-        compression="zstd",
+        compression=dict.fromkeys(plain, "zstd") if halves else "zstd",
         use_dictionary=text,
+        write_statistics=plain,
         write_page_checksum=True,
     )
     data: bytes = sink.getvalue().to_pybytes()
@@ -126,6 +150,17 @@ def decode(data: bytes, name: str) -> pa.Table:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{name} is damaged: {error}") from error
     return table
+
+
+def count(location: str, name: str) -> int:
+    """Rows of the part `name` (`table/file`), from its last bytes. Raises DataError if it cannot be read."""
+    source, root = files.filesystem(location)
+    try:
+        with source.open_input_file(f"{root}/{name}") as file:
+            rows: int = pq.read_metadata(file).num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{location}/{name} cannot be read: {error}; delete it and run again") from error
+    return rows
 
 
 def load(location: str, name: str, columns: Sequence[str] | None) -> pa.Table:
@@ -145,7 +180,7 @@ def load(location: str, name: str, columns: Sequence[str] | None) -> pa.Table:
                 raise DataError(f"{name} has no column {unknown[0]!r}; columns: {', '.join(parquet.schema_arrow.names)}")
             table = parquet.read(columns=None if columns is None else list(columns))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{location}/{name} cannot be read: {error}; running the run again remakes it") from error
+        raise DataError(f"{location}/{name} cannot be read: {error}; running again remakes it, if it is deleted first") from error
     if columns is not None:
         table = table.select(list(columns))
     return table.replace_schema_metadata(None)

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from scuba_ray.errors import ConfigError, DataError, ScubaError
 from scuba_ray.protocols import Analysis, Chunk, Engine, GatherStage, Receipt, Stage
@@ -93,16 +92,14 @@ class Steps:
         unit = self.run.begin(step=stage.name, table=stage.table, key=key, fingerprint=fingerprint(made_of, rows, chunk))
         began = time.perf_counter()
         missing = self.run.missing(unit, chunks)
-        if missing:
-            self._compute(stage, unit, chunks, missing, here)
-        self.run.finish(unit, chunks)
+        receipts = self._compute(stage, unit, chunks, missing, here) if missing else []
+        self.run.finish(unit, chunks, receipts)
         written = self.run.rows(stage.table, key)
         taken = Taken(rows, written, len(chunks), len(missing), round(time.perf_counter() - began, 3))
         if written == 0:
-            raise DataError(
-                f"step {stage.name} ({key}): not one of the {rows} rows of {stage.input_name} gave a result{self._why(unit)}"
-            )
-        return self._done(unit, made_of, taken)
+            why = self._why(unit, chunks)
+            raise DataError(f"step {stage.name} ({key}): not one of the {rows} rows of {stage.input_name} gave a result{why}")
+        return self._done(unit, made_of, taken, chunks)
 
     def analyse(self, analysis: Analysis) -> Result:
         """Complete an analysis of the tables that steps have completed so far, in this process.
@@ -132,7 +129,7 @@ class Steps:
         self.run.finish(unit, whole)
         written = self.run.rows(table, ANALYSIS_KEY)
         taken = Taken(1, written, 1, len(missing), round(time.perf_counter() - began, 3))
-        return self._done(unit, made_of, taken)
+        return self._done(unit, made_of, taken, whole)
 
     def once(self, name: str, inputs: Sequence[str], make: Callable[[], str]) -> str:
         """Make a file of the run from everything completed so far, unless the same made it before; return its location."""
@@ -155,12 +152,12 @@ class Steps:
 
     def _compute(
         self, stage: Stage | GatherStage, unit: Unit, chunks: Sequence[Chunk], missing: Sequence[Chunk], here: bool
-    ) -> None:
-        """Run the missing chunks on the engine, reporting as receipts come in."""
+    ) -> list[Receipt]:
+        """Run the missing chunks on the engine, reporting as receipts come in; about 200 bytes of receipt a chunk are kept."""
         began = time.perf_counter()
         resumed = len(chunks) - len(missing)
         rows_done = chunks[-1].stop - sum(chunk.stop - chunk.start for chunk in missing)
-        done, bad = resumed, 0
+        done, bad, receipts = resumed, 0, list[Receipt]()
 
         def tell() -> None:
             seconds = time.perf_counter() - began
@@ -170,6 +167,7 @@ class Steps:
         try:
             for receipt in self._receipts(stage, unit, missing, here):
                 done += 1
+                receipts.append(receipt)
                 rows_done += receipt.chunk.stop - receipt.chunk.start
                 bad += receipt.bad_rows
                 tell()
@@ -179,6 +177,7 @@ class Steps:
                 f"{done} of its {len(chunks)} chunks and all earlier steps are kept in {self.run.location}; "
                 "run the same command again to resume"
             ) from error
+        return receipts
 
     def _receipts(self, stage: Stage | GatherStage, unit: Unit, chunks: Sequence[Chunk], here: bool) -> Iterator[Receipt]:
         if isinstance(stage, GatherStage):
@@ -197,19 +196,20 @@ class Steps:
         """Columns of a table, of the units completed by this run only."""
         return concatenated([self.run.read(result.table, key=result.key, columns=columns) for result in results])
 
-    def _done(self, unit: Unit, made_of: str, taken: Taken) -> Result:
+    def _done(self, unit: Unit, made_of: str, taken: Taken, chunks: Sequence[Chunk]) -> Result:
         """Remember what the step took; one that computed nothing keeps the record of the run that did."""
         name = f"{unit.step} {unit.key}"
         earlier = self._earlier.get(name, {})
-        record = {
-            "table": unit.table,
-            "fingerprint": unit.fingerprint,
-            "result": made_of,
-            "bad_rows": len(self._bad_rows(unit)),
-            **asdict(taken),
-        }
-        same = taken.computed_chunks == 0 and earlier.get("fingerprint") == unit.fingerprint
-        self._records[name] = {**earlier, "computed_chunks": 0} if same else record
+        if taken.computed_chunks == 0 and earlier.get("fingerprint") == unit.fingerprint:
+            self._records[name] = {**earlier, "computed_chunks": 0}
+        else:
+            self._records[name] = {
+                "table": unit.table,
+                "fingerprint": unit.fingerprint,
+                "result": made_of,
+                "bad_rows": self.run.bad_rows(unit, chunks),
+                **asdict(taken),
+            }
         self._save()
         self.results.append(Result(unit.table, unit.key, made_of, taken.rows))
         return self.results[-1]
@@ -226,13 +226,9 @@ class Steps:
         folder, _, file = name.rpartition("/")
         return file in files.names(self.run.location, folder)
 
-    def _bad_rows(self, unit: Unit) -> pa.Table:
-        bad = self.run.quarantine()
-        return bad.filter(pc.and_(pc.equal(bad["step"], unit.step), pc.equal(bad["unit"], unit.key)))
-
-    def _why(self, unit: Unit) -> str:
-        bad = self._bad_rows(unit)
-        return f"; the first: {bad['key'][0].as_py()}: {bad['reason'][0].as_py()}" if len(bad) else ""
+    def _why(self, unit: Unit, chunks: Sequence[Chunk]) -> str:
+        bad = self.run.first_bad_row(unit, chunks)
+        return f"; the first: {bad.key}: {bad.reason}" if bad else ""
 
 
 def _in_this_process(task: StageTask, chunks: Sequence[Chunk]) -> Iterator[Receipt]:

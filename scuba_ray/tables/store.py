@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow as pa
 
 from scuba_ray.errors import ConfigError, DataError, WorkerError
-from scuba_ray.protocols import Chunk
+from scuba_ray.protocols import BadRow, Chunk, Receipt
 from scuba_ray.tables import files, lock, manifest, parts
 from scuba_ray.tables.columns import concatenated
-from scuba_ray.tables.manifest import UnitEntry
+from scuba_ray.tables.manifest import PartEntry, UnitEntry
 from scuba_ray.tables.parts import QUARANTINE_FOLDER, Unit
 from scuba_ray.tables.schemas import QUARANTINE
 
@@ -28,13 +28,20 @@ _CLAIM = "claim.json"
 _RUN = "run.json"
 _READERS = 4
 """Parts read at once when checksums are verified: peak memory is this times a part."""
+_VERIFIED = 4 << 30
+"""Bytes of a finished unit up to which every run holds its content against the checksums; of a larger one it looks whether
+all parts are there and of the right size. Damage inside is still found when pages are read."""
 
 
 class RunFolder:
-    """One run's results at a local path or any pyarrow.fs URI. Holds the location only, so it travels to workers."""
+    """One run's results at a local path or any pyarrow.fs URI. Holds the location only, so it travels to workers.
 
-    def __init__(self, location: str) -> None:
+    With `verify` the content of every finished part is held against its checksum, however large a unit is.
+    """
+
+    def __init__(self, location: str, *, verify: bool = False) -> None:
         self.location = files.normalise(location)
+        self.verify = verify
 
     def __repr__(self) -> str:
         return f"RunFolder({self.location!r})"
@@ -79,11 +86,13 @@ class RunFolder:
     def missing(self, unit: Unit, chunks: Sequence[Chunk]) -> list[Chunk]:
         """The chunks whose part is absent or damaged, in order; damaged parts are removed.
 
-        A part the manifest names is held against its checksum, another is read through with its page checksums.
+        A part the manifest names is held against its checksum (its size alone, if the unit has more than 4 GiB and `verify` is
+        off), another is read through with its page checksums.
         """
         entry = self._finished(unit.table).get(unit.key)
         listed = {part.name: part for part in entry.parts} if entry else {}
-        present = files.names(self.location, unit.table)
+        present = files.sizes(self.location, unit.table)
+        contents = self.verify or entry is None or entry.bytes <= _VERIFIED
 
         def is_missing(chunk: Chunk) -> bool:
             name = unit.part_name(chunk)
@@ -91,7 +100,8 @@ class RunFolder:
                 return True
             known = listed.get(name)
             if known is not None:
-                return (known.start, known.stop) != (chunk.start, chunk.stop) or not unit.matches(known)
+                same = (known.start, known.stop, known.bytes) == (chunk.start, chunk.stop, present[name])
+                return not same or (contents and not unit.matches(known))
             try:
                 unit.examine(chunk)
             except DataError:
@@ -106,8 +116,10 @@ class RunFolder:
             files.delete(self.location, f"{unit.table}/{unit.part_name(chunk)}")
         return wanted
 
-    def finish(self, unit: Unit, chunks: Sequence[Chunk]) -> None:
-        """Declare the unit complete: read every part back, then write the manifest.
+    def finish(self, unit: Unit, chunks: Sequence[Chunk], receipts: Sequence[Receipt] = ()) -> None:
+        """Declare the unit complete: write the manifest.
+
+        Parts with a receipt are listed as their writers told; the others (left by a killed run) are read through first.
 
         Raises
         ------
@@ -118,9 +130,16 @@ class RunFolder:
         wanted = [(unit.part_name(chunk), chunk.start, chunk.stop) for chunk in chunks]
         if entry and entry.fingerprint == unit.fingerprint and [(p.name, p.start, p.stop) for p in entry.parts] == wanted:
             return
+        present = files.sizes(self.location, unit.table)
+        told = {receipt.chunk: unit.entry(receipt) for receipt in receipts if receipt.sha256}
+
+        def entry_of(chunk: Chunk) -> PartEntry:
+            known = told.get(chunk)
+            return known if known is not None and present.get(known.name) == known.bytes else unit.examine(chunk)
+
         try:
             with ThreadPoolExecutor(_READERS) as pool:
-                entries = tuple(pool.map(unit.examine, chunks))
+                entries = tuple(pool.map(entry_of, chunks))
         except DataError as error:
             raise WorkerError(f"{unit.step}: {error} after the step; what is intact is kept, running again resumes") from error
         keep = {part.name for part in entries}
@@ -210,6 +229,21 @@ class RunFolder:
         names = sorted(name for name in files.names(self.location, QUARANTINE_FOLDER) if name.endswith(".parquet"))
         tables = [parts.load(self.location, f"{QUARANTINE_FOLDER}/{name}", None) for name in names]
         return pa.concat_tables([QUARANTINE.empty_table(), *tables])
+
+    def bad_rows(self, unit: Unit, chunks: Sequence[Chunk]) -> int:
+        """How many rows of a unit's chunks are in quarantine; only the ends of their files are read."""
+        there = files.names(self.location, QUARANTINE_FOLDER)
+        names = [name for name in map(unit.quarantine_name, chunks) if name in there]
+        with ThreadPoolExecutor(_READERS) as pool:
+            return sum(pool.map(lambda name: parts.count(self.location, f"{QUARANTINE_FOLDER}/{name}"), names))
+
+    def first_bad_row(self, unit: Unit, chunks: Sequence[Chunk]) -> BadRow | None:
+        """The first row of a unit that is in quarantine; none if all went well."""
+        there = files.names(self.location, QUARANTINE_FOLDER)
+        for name in (name for name in map(unit.quarantine_name, chunks) if name in there):
+            row = parts.load(self.location, f"{QUARANTINE_FOLDER}/{name}", ["key", "reason"]).slice(0, 1).to_pylist()[0]
+            return BadRow(row["key"], row["reason"])
+        return None
 
     # ------------------------------------------------------------------------------------------ other files
 

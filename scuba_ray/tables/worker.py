@@ -73,8 +73,8 @@ class StageTask:
                 raise
             output = self._without_failing(rows, chunk, error)
         check_output(self.stage, output.table)
-        self.unit.write(chunk, output.table, output.bad)
-        return Receipt(chunk, output.table.num_rows, len(output.bad), time.perf_counter() - began)
+        part = self.unit.write(chunk, output.table, output.bad)
+        return Receipt(chunk, part.rows, len(output.bad), time.perf_counter() - began, part.bytes, part.sha256)
 
     def _read(self, chunk: Chunk) -> pa.Table:
         rows = self.stage.read(chunk)

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from scuba_ray.errors import ConfigError, DataError, WorkerError
-from scuba_ray.protocols import BadRow, Chunk
+from scuba_ray.protocols import BadRow, Chunk, Receipt
+from scuba_ray.tables import store
 from scuba_ray.tables.store import RunFolder, Unit
 
 TABLE = "voxels"
@@ -166,6 +167,40 @@ def test_every_flipped_bit_of_a_finished_part_is_found(disk: RunFolder) -> None:
         path.write_bytes(flipped)
         manifest.write_bytes(finished)
         assert disk.missing(unit, CHUNKS[:1]) == CHUNKS[:1], position
+
+
+def test_parts_with_a_receipt_are_listed_as_told_and_must_be_there(disk: RunFolder) -> None:
+    unit = disk.begin(step="fit", table=TABLE, key="s/b", fingerprint=PRINT)
+    receipts = []
+    for chunk in CHUNKS:
+        entry = unit.write(chunk, rows_of(chunk))
+        receipts.append(Receipt(chunk, entry.rows, 0, 0.0, entry.bytes, entry.sha256))
+    path = part(disk, unit, CHUNKS[1])
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    with pytest.raises(WorkerError, match="is damaged"):
+        disk.finish(unit, CHUNKS, receipts)
+    path.write_bytes(data)
+    disk.finish(unit, CHUNKS, receipts)
+    told = (Path(disk.location) / TABLE / "_manifest.json").read_bytes()
+    (Path(disk.location) / TABLE / "_manifest.json").unlink()
+    disk.finish(unit, CHUNKS)
+    assert (Path(disk.location) / TABLE / "_manifest.json").read_bytes() == told, "what writers tell is what readers find"
+
+
+def test_a_large_unit_is_held_against_its_sizes_and_on_demand_against_its_contents(
+    disk: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_VERIFIED", 100)
+    unit = fill(disk)
+    path = part(disk, unit, CHUNKS[1])
+    data = path.read_bytes()
+    path.write_bytes(data[:200] + bytes([data[200] ^ 1]) + data[201:])
+    assert disk.missing(unit, CHUNKS) == []
+    assert RunFolder(disk.location, verify=True).missing(unit, CHUNKS) == [CHUNKS[1]]
+    fill(disk)
+    path.write_bytes(data[:-1])
+    assert disk.missing(unit, CHUNKS) == [CHUNKS[1]]
 
 
 def test_flipped_values_of_an_unfinished_part_are_found_by_page_checksums(disk: RunFolder) -> None:
