@@ -1,7 +1,8 @@
 """Backbones through open_clip: any of its architectures and checkpoints, a local directory, or one that ships with scuba_ray.
 
 Embeddings are raw, in float32: CLIPCap reads un-normalised ones, and the projection keeps their norm (METHOD: BrainSCUBA's
-equation 4 and its code). Preprocessing is open_clip's own validation transform of the same model.
+equation 4 and its code). Preprocessing is open_clip's own validation transform of the same model, made with Pillow
+(`models.pictures`) up to the point where pictures stop being 8-bit.
 
 open_clip is imported where it is used: that takes seconds, and a run that finds every step complete only asks a directory's
 fingerprint.
@@ -10,7 +11,7 @@ fingerprint.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scuba_ray.errors import ConfigError
-from scuba_ray.models.clip_directory import directory_fingerprint, read_model_config
+from scuba_ray.models.clip_directory import directory_fingerprint, read_model_config, read_preprocessing
 from scuba_ray.models.files import digest_files, packaged
+from scuba_ray.models.pictures import OPEN_CLIP, Framed
 from scuba_ray.protocols import Scaling
 from scuba_ray.registry import SEAMS, resolve
 
@@ -67,8 +69,9 @@ class OpenClipBackbone:
             config = read_model_config(self._directory)
         self._config = config
         self.dim = int(config["embed_dim"])
+        self._settings = _preprocessing(config, self._tag if self._directory is None else read_preprocessing(self._directory))
+        self.preprocessing = Framed.of(self._settings)
         self._network: Any = None
-        self._transform: Callable[[Image.Image], torch.Tensor] | None = None
         self._tokenizer: Any = None
         self._device = "cpu"
 
@@ -94,21 +97,24 @@ class OpenClipBackbone:
 
         pretrained = str(self._checkpoint) if self._directory is None else None
         try:
-            network, _, transform = open_clip.create_model_and_transforms(
-                self._arch, pretrained=pretrained, device=device, **self._preprocessing
-            )
+            network = open_clip.create_model(self._arch, pretrained=pretrained, device=device)
             tokenizer = open_clip.get_tokenizer(self._arch)
         except (RuntimeError, ValueError, OSError, KeyError) as error:
             raise ConfigError(f"{self.model}: open_clip cannot load it: {error}") from error
         # convolutions on this layout take two thirds of the time, measured on a CPU
         self._network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self._transform, self._tokenizer, self._device = transform, tokenizer, device
+        self._tokenizer, self._device = tokenizer, device
         return self
 
+    def normalise(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """Return uint8 pictures (B, 3, H, W) less the mean, over the deviation, float32, on the network's device."""
+        mean_311, std_311 = (torch.tensor(self._settings[name])[:, None, None].to(self._device) for name in ("mean", "std"))
+        # in place, and in torchvision's order: to the last bit what its transform gives
+        return pixels_B3HW.to(self._device).float().div_(255).sub_(mean_311).div_(std_311)
+
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """Return open_clip's validation transform of one RGB picture, float32 (3, H, W)."""
-        assert self._transform is not None, "load() first"
-        return self._transform(image)
+        """Return open_clip's validation transform of one RGB picture, float32 (3, H, W). Needs no weights."""
+        return self.normalise(torch.from_numpy(self.preprocessing(image))[None])[0]
 
     @torch.inference_mode()
     def embed_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
@@ -134,17 +140,6 @@ class OpenClipBackbone:
 
         return dict(open_clip.get_pretrained_cfg(self._arch, self._pretrained))
 
-    @property
-    def _preprocessing(self) -> dict[str, Any]:
-        """What the tag says about preprocessing. Stated here because weights are passed to open_clip as a file."""
-        names = {
-            "mean": "image_mean",
-            "std": "image_std",
-            "interpolation": "image_interpolation",
-            "resize_mode": "image_resize_mode",
-        }
-        return {keyword: self._tag[name] for name, keyword in names.items() if name in self._tag}
-
     @cached_property
     def _checkpoint(self) -> Path:
         """The checkpoint file of a hub model, downloaded where it is not cached yet."""
@@ -166,6 +161,16 @@ def make_backbone(config: BackboneConfig) -> Backbone:
     scheme = config.model.partition(":")[0]
     made: Backbone = resolve("backbone", scheme if scheme in SEAMS["backbone"] else config.model)(config.name, config.model)
     return made
+
+
+def _preprocessing(config: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """open_clip's settings of a model's preprocessing: its defaults, what tag or directory state, and the network's size."""
+    known = {name: value for name, value in stated.items() if name in OPEN_CLIP and value is not None}
+    settings = {**OPEN_CLIP, **known, "size": config["vision_cfg"].get("image_size", OPEN_CLIP["size"])}
+    for name in ("mean", "std"):
+        value = settings[name]
+        settings[name] = tuple(value) if isinstance(value, Sequence) else (value,) * 3
+    return settings
 
 
 def _hub_config(model: str, arch: str, pretrained: str) -> dict[str, Any]:

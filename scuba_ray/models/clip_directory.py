@@ -68,6 +68,12 @@ def read_model_config(directory: Path) -> dict[str, Any]:
     return dict(config)
 
 
+def read_preprocessing(directory: Path) -> dict[str, Any]:
+    """Return what an open_clip directory states about preprocessing (`preprocess_cfg`), perhaps nothing."""
+    settings = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    return dict(settings.get("preprocess_cfg") or {})
+
+
 def checkpoint_in(directory: Path) -> Path:
     """Return the checkpoint that open_clip would load from `directory`. Raises ConfigError if there is none."""
     found = sorted(path for suffix in ("safetensors", "bin", "pth") for path in directory.glob(f"*.{suffix}"))

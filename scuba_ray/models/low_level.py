@@ -10,11 +10,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from scuba_ray.core.low_level import BANDS, DIFFERS, NAMES, ORIENTATIONS, SIDE, low_level_features
 from scuba_ray.errors import ConfigError
+from scuba_ray.models.pictures import Squeezed
 from scuba_ray.protocols import LOW_LEVEL, Scaling
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class LowLevelBackbone:
 
     scaling: Scaling = "standard"
     dim = len(NAMES)
+    preprocessing = Squeezed(SIDE)
 
     def __init__(self, name: str, model: str) -> None:
         if model != MODEL:
@@ -54,11 +55,13 @@ class LowLevelBackbone:
         self._device = device
         return self
 
+    def normalise(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        """Return uint8 pictures as float32, 0 to 1."""
+        return pixels_B3HW.to(self._device).float() / 255
+
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Return the whole picture, resampled to a square of `SIDE` pixels, float32 (3, SIDE, SIDE), 0 to 1."""
-        if image.size != (SIDE, SIDE):
-            image = image.resize((SIDE, SIDE), resample=3)  # bicubic over the area that a pixel comes from
-        return torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1)
+        return self.normalise(torch.from_numpy(self.preprocessing(image))[None])[0]
 
     @torch.inference_mode()
     def embed_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:

@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from shutil import copytree
 
 import open_clip
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from scuba_ray.config import BackboneConfig
 from scuba_ray.errors import ConfigError
@@ -35,6 +38,34 @@ def test_embeddings_are_raw_and_open_clips_own(directory: Path) -> None:
     torch.testing.assert_close(texts, network.encode_text(open_clip.get_tokenizer(f"local-dir:{directory}")(WORDS)))
     assert backbone.embed_texts([]).shape == (0, 24)
     torch.testing.assert_close(backbone.embed_texts(WORDS * 60)[-len(WORDS) :], texts)
+
+
+def test_preprocessing_is_open_clips_own_without_weights(directory: Path, tmp_path: Path) -> None:
+    copytree(directory, tmp_path / "own")
+    settings = json.loads((tmp_path / "own" / "open_clip_config.json").read_text())
+    settings["preprocess_cfg"] = {"mean": 0.4, "std": [0.5, 0.25, 0.2], "interpolation": "bilinear", "resize_mode": "longest"}
+    (tmp_path / "own" / "open_clip_config.json").write_text(json.dumps({**settings}))
+    for place in (directory, tmp_path / "own"):
+        unloaded = OpenClipBackbone("tiny", f"local-dir:{place}")
+        _, _, transform = open_clip.create_model_and_transforms(f"local-dir:{place}")
+        assert torch.equal(unloaded.preprocess(picture()), transform(picture()))
+        assert unloaded._network is None
+
+
+def test_preprocessing_of_every_tag_is_open_clips() -> None:
+    defaults = asdict(PreprocessCfg())
+    modes = set()
+    for arch, tag in open_clip.list_pretrained():
+        config = open_clip.get_model_config(arch)
+        wanted = merge_preprocess_dict(defaults, open_clip.get_pretrained_cfg(arch, tag))
+        wanted["size"] = config["vision_cfg"].get("image_size", 224)
+        try:
+            backbone = OpenClipBackbone("any", f"open_clip:{arch}/{tag}")
+        except ConfigError:
+            continue
+        assert backbone._settings == {**wanted, "mean": tuple(wanted["mean"]), "std": tuple(wanted["std"])}
+        modes.add(backbone.preprocessing.resize_mode)
+    assert modes >= {"shortest", "squash"}
 
 
 def test_another_process_computes_the_same_fingerprint(directory: Path) -> None:

@@ -58,8 +58,7 @@ def test_features_of_an_epoch_are_the_jittered_pictures_encoded(study: TinyStudy
     read = stage._dataset.images().read
     uris = stage._dataset.stimuli()["uri"].to_pylist()[TEST:]
     pixels_S3HW = torch.stack([network.preprocess(Image.open(io.BytesIO(read(uri))).convert("RGB")) for uri in uris])
-    normalise = network._transform.transforms[-1]  # type: ignore[union-attr]
-    mean_3, std_3 = torch.tensor(normalise.mean), torch.tensor(normalise.std)
+    mean_3, std_3 = (torch.tensor(network._settings[name]) for name in ("mean", "std"))
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence([0, 1]).generate_state(1)[0]))
     for rows in list(islice(orders(TRAIN, 0), 2))[1].split(16):
         raw_BD = network.embed_images(jitter(pixels_S3HW[rows], generator, mean_3=mean_3, std_3=std_3))
