@@ -42,6 +42,8 @@ class EncodeStimuli:
     settings: EncodeConfig
     resources: Resources
     device: str = "cpu"
+    split: str | None = None
+    """Only the pictures of this split: a judge of captions sees test images alone."""
 
     name = "encode"
     version = 1
@@ -53,7 +55,8 @@ class EncodeStimuli:
         return f"stimuli of {self.subject.name}"
 
     def fingerprint(self) -> Mapping[str, Any]:
-        return {"backbone": self.backbone.fingerprint, "max_pixels": self.settings.max_pixels}
+        only = {} if self.split is None else {"split": self.split}
+        return {"backbone": self.backbone.fingerprint, "max_pixels": self.settings.max_pixels, **only}
 
     def setup(self) -> None:
         _ = self._dataset, self._network
@@ -67,7 +70,8 @@ class EncodeStimuli:
         return self.backbone.load(self.device)
 
     def read(self, chunk: Chunk) -> pa.Table:
-        return self._dataset.stimuli().slice(chunk.start, chunk.stop - chunk.start)
+        rows = self._dataset.stimuli().slice(chunk.start, chunk.stop - chunk.start)
+        return rows if self.split is None else rows.filter(pc.equal(rows["split"], self.split))
 
     def __call__(self, rows: pa.Table) -> StageOutput:
         read = self._dataset.images().read
