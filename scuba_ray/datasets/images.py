@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from scuba_ray.datasets.content import text_digest
+from scuba_ray.datasets.locations import Location
 from scuba_ray.datasets.pictures import EXTENSIONS
+from scuba_ray.datasets.scanning import Scan, files_table
 from scuba_ray.errors import ConfigError, DataError
+from scuba_ray.protocols import BadRow
 
 _SAMPLED = 256
 _LISTING = pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("source", pa.string())])
 
 
 class FolderImages:
-    """All pictures below a folder (or a `pyarrow.fs` location), in the order of their relative paths.
+    """All pictures below a folder (or a location that pyarrow.fs or fsspec knows), a file each, in the order of their paths.
 
     `image_id` and `uri` are the path relative to the folder, so a folder that moves keeps its ids. Hidden files and folders
-    (a leading dot) are left out. Picklable: the listing is made on first use.
+    (a leading dot) are left out. Picklable and safe for threads: the listing is made on first use.
 
     Raises
     ------
     ConfigError
         If there is no such folder.
-    DataError
-        From `listing`, if it holds no pictures; from `read`, if a picture is not there.
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        filesystem, root = self._root
-        if filesystem.get_file_info(root).type != pafs.FileType.Directory:
-            raise ConfigError(f"no folder of pictures at {path}")
+        self._location = Location(path)
+        if not self._location.is_folder:
+            raise ConfigError(f"{path} is a file; wanted the folder of the pictures")
 
     def __reduce__(self) -> tuple[type[FolderImages], tuple[str]]:
-        return FolderImages, (self._path,)
+        return FolderImages, (self._location.path,)
 
     def fingerprint(self) -> str:
         """Of all names and sizes, and the bytes of 256 pictures spread evenly over the listing."""
@@ -47,53 +46,30 @@ class FolderImages:
         contents = [hashlib.sha256(self.read(files[index][0])).hexdigest() for index in sampled]
         return text_digest(*(f"{name}\n{size}" for name, size in files), *contents)
 
+    def files(self) -> pa.Table:
+        """Columns name and bytes, a row per picture. Raises DataError if there are none."""
+        return files_table(self._files, self._location.path, f"files that end in {' '.join(sorted(EXTENSIONS))}")
+
+    def scan(self, names: Sequence[str]) -> tuple[pa.Table, list[BadRow]]:
+        """The pictures `names`. One that is empty, not there any more or that nobody may read comes as a bad row."""
+        scan = Scan()
+        for name in names:
+            try:
+                scan.add(name, name, self.read(name))
+            except DataError as error:
+                scan.refuse(name, str(error))
+        return scan.result()
+
     def listing(self) -> pa.Table:
         """Columns image_id, uri and source (the folder's name), sorted by image_id."""
-        return self._listing
+        names = self.files()["name"]
+        return pa.table({"image_id": names, "uri": names, "source": [self._location.name] * len(names)}, schema=_LISTING)
 
     def read(self, uri: str) -> bytes:
-        """Bytes of one picture by its relative path."""
-        parts = PurePosixPath(uri).parts
-        if not parts or PurePosixPath(uri).is_absolute() or ".." in parts:
-            raise DataError(f"picture {uri!r} must be named by a path inside {self._path}")
-        filesystem, root = self._root
-        try:
-            with filesystem.open_input_file(f"{root}/{uri}") as file:
-                data: bytes = file.read()
-        except OSError as error:
-            # a disk or network that fails is not the picture's fault: only what is no readable file is
-            if filesystem.get_file_info(f"{root}/{uri}").type == pafs.FileType.File and not isinstance(error, PermissionError):
-                raise
-            raise DataError(f"picture {uri!r} cannot be read from {self._path}: {error}") from error
-        return data
-
-    @cached_property
-    def _root(self) -> tuple[pafs.FileSystem, str]:
-        if "://" not in self._path:
-            return pafs.LocalFileSystem(), Path(self._path).expanduser().absolute().as_posix()
-        try:
-            filesystem, root = pafs.FileSystem.from_uri(self._path)
-        except (pa.ArrowException, OSError) as error:
-            raise ConfigError(f"cannot reach the folder of pictures {self._path}: {error}") from error
-        return filesystem, root
-
-    @cached_property
-    def _listing(self) -> pa.Table:
-        names = [name for name, _ in self._files]
-        if not names:
-            kinds = " ".join(sorted(EXTENSIONS))
-            raise DataError(f"no pictures below {self._path}: wanted files that end in {kinds}")
-        source = PurePosixPath(self._root[1]).name
-        return pa.table({"image_id": names, "uri": names, "source": [source] * len(names)}, schema=_LISTING)
+        """Bytes of one picture by its relative path; DataError if it is not there, OSError if the disk or network fails."""
+        return self._location.read(uri)
 
     @cached_property
     def _files(self) -> list[tuple[str, int]]:
         """Relative path and size of every picture, sorted by path."""
-        filesystem, root = self._root
-        found = []
-        for info in filesystem.get_file_info(pafs.FileSelector(root, recursive=True)):
-            path = PurePosixPath(info.path).relative_to(root)
-            hidden = any(part.startswith(".") for part in path.parts)
-            if info.type == pafs.FileType.File and path.suffix.lower() in EXTENSIONS and not hidden:
-                found.append((path.as_posix(), info.size))
-        return sorted(found)
+        return self._location.files(EXTENSIONS)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scuba_ray.datasets.content import picture_digest
 from scuba_ray.datasets.images import FolderImages
 from scuba_ray.datasets.pictures import decode_image
 from scuba_ray.errors import ConfigError, DataError
@@ -54,6 +55,21 @@ def test_fingerprint_sees_names_sizes_and_bytes(folder: Path) -> None:
     second = FolderImages(str(folder)).fingerprint()
     (folder / "b.png").rename(folder / "c.png")
     assert len({first, second, FolderImages(str(folder)).fingerprint()}) == 3
+
+
+def test_a_scan_says_what_is_wrong_and_goes_on(folder: Path) -> None:
+    source = FolderImages(str(folder))
+    files = source.files()
+    assert files["name"].to_pylist() == ["a/10.jpg", "a/2.PNG", "b.png"]
+    assert files["bytes"].to_pylist() == [(folder / name).stat().st_size for name in files["name"].to_pylist()]
+    (folder / "a/2.PNG").write_bytes(b"")
+    (folder / "b.png").unlink()
+    table, bad = source.scan([*files["name"].to_pylist(), "../b.png"])
+    assert table["image_id"].to_pylist() == table["uri"].to_pylist() == ["a/10.jpg"]
+    assert table["digest"].to_pylist() == [picture_digest((folder / "a/10.jpg").read_bytes())]
+    assert [one.key for one in bad] == ["image_id=a/2.PNG", "image_id=b.png", "image_id=../b.png"]
+    for row, words in zip(bad, ("empty file", "cannot be read", "must be a path inside"), strict=True):
+        assert words in row.reason
 
 
 def test_missing_pictures_and_empty_folders(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,198 @@
+"""Where pictures lie: folders and files on a disk, or wherever pyarrow.fs or fsspec reach; opened often, by many threads.
+
+A disk or network that fails raises OSError, as itself: a worker tries again. A file that is not there, or that nobody may read,
+is the file's fault and a DataError.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import OrderedDict
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from scuba_ray.errors import ConfigError, DataError
+
+OPEN_FILES = 32
+"""Files that a location keeps open for `read_at`; more than the threads that read beside each other."""
+MAX_BYTES = 1 << 30
+"""Bytes above which a file is no picture: no reader takes more into memory at once."""
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+_STORE = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)/?([^?#]*)(.*)$")
+
+
+def is_uri(path: str) -> bool:
+    """Whether `path` names a place by scheme (`s3://...`), not as a path on this machine."""
+    return _SCHEME.match(path) is not None
+
+
+@functools.lru_cache(maxsize=64)
+def open_filesystem(path: str) -> tuple[Any, str]:
+    """The filesystem (pyarrow.fs) of a local path or a URI, and the path on it. What pyarrow does not know, fsspec may.
+
+    Raises
+    ------
+    ConfigError
+        If neither knows the scheme, the package for it is not installed, or the store refuses.
+    """
+    if not is_uri(path):
+        return pafs.LocalFileSystem(), Path(path).expanduser().absolute().as_posix()
+    try:
+        filesystem, root = pafs.FileSystem.from_uri(path)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as unknown:
+        filesystem, root = _from_fsspec(path, unknown)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"cannot reach {path}: {error}") from error
+    return filesystem, root.rstrip("/")
+
+
+def _from_fsspec(path: str, unknown: Exception) -> tuple[Any, str]:
+    import fsspec  # type: ignore[import-untyped]
+
+    try:
+        filesystem, root = fsspec.core.url_to_fs(path)
+    except (ImportError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot reach {path}: pyarrow says: {unknown}; fsspec says: {error}. Wanted: a local path or a location that one of "
+            "them knows"
+        ) from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), root
+
+
+def read_picture(path: str) -> bytes:
+    """The bytes of one file by its absolute path or URI; errors as in `Location.read`. A store is connected to once."""
+    store = _STORE.match(path)
+    if store is None or path.startswith("file:"):
+        filesystem, inside = open_filesystem(path)
+    else:
+        filesystem, base = open_filesystem(store[1] + store[3])
+        inside = f"{base}/{store[2]}"
+    return _read(filesystem, inside, path)
+
+
+def _read(filesystem: Any, inside: str, path: str) -> bytes:
+    try:
+        with filesystem.open_input_file(inside) as file:
+            if file.size() > MAX_BYTES:
+                raise DataError(f"{path} has {file.size():,} bytes, more than {MAX_BYTES:,}: no picture")
+            data: bytes = file.read()
+    except OSError as error:
+        raise fault(filesystem, inside, path, error) from error
+    return data
+
+
+def fault(filesystem: Any, inside: str, path: str, error: OSError) -> OSError | DataError:
+    """What `error` on opening or reading a file is: the file's own fault (DataError), or the disk's or network's (as it is)."""
+    if filesystem.get_file_info(inside).type == pafs.FileType.File and not isinstance(error, PermissionError):
+        return error
+    return DataError(f"{path} cannot be read: {error}")
+
+
+class Location:
+    """A folder, or a single file, with what lies below it under relative names. Picklable; safe for threads.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing at `path`, or it cannot be reached.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = Lock()
+        self._opened: OrderedDict[str, Any] = OrderedDict()
+        filesystem, place = open_filesystem(path)
+        kind = filesystem.get_file_info(place).type
+        if kind == pafs.FileType.NotFound:
+            raise ConfigError(f"no folder of pictures at {path}, and no file")
+        self.is_folder = kind == pafs.FileType.Directory
+        self._filesystem = filesystem
+        self._root = place if self.is_folder else place.rpartition("/")[0]
+        self._single = None if self.is_folder else filesystem.get_file_info(place)
+
+    def __reduce__(self) -> tuple[type[Location], tuple[str]]:
+        return Location, (self.path,)
+
+    @cached_property
+    def name(self) -> str:
+        """What the folder or file is called."""
+        return PurePosixPath(self._root).name if self._single is None else str(self._single.base_name)
+
+    def files(self, extensions: Collection[str]) -> list[tuple[str, int]]:
+        """Relative name and size of all files whose name ends, in any case, in one of `extensions`, sorted by name.
+
+        What has a leading dot, or lies in a folder that has, is left out.
+
+        Raises
+        ------
+        DataError
+            If a name is not text (UTF-8).
+        """
+        if self._single is not None:
+            return [(self._single.base_name, self._single.size)]
+        ends = tuple(extensions)
+        found = []
+        try:
+            for info in self._filesystem.get_file_info(pafs.FileSelector(self._root, recursive=True)):
+                name = PurePosixPath(info.path).relative_to(self._root)
+                hidden = any(part.startswith(".") for part in name.parts)
+                if info.type == pafs.FileType.File and name.name.lower().endswith(ends) and not hidden:
+                    found.append((name.as_posix(), info.size))
+        except UnicodeDecodeError as error:
+            raise DataError(f"a file below {self.path} has a name that is not UTF-8: {error.object!r}; rename it") from error
+        return sorted(found)
+
+    def inside(self, name: str) -> str:
+        """The path of a relative name on the filesystem. Raises DataError if it leads out of the folder."""
+        parts = PurePosixPath(name).parts
+        if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
+            raise DataError(f"{name!r} must be a path inside {self.path}")
+        return f"{self._root}/{name}"
+
+    def read(self, name: str) -> bytes:
+        """All bytes of a file.
+
+        Raises
+        ------
+        DataError
+            If there is no such file inside the folder, nobody may read it, or it has more than `MAX_BYTES`.
+        OSError
+            If the disk or network fails.
+        """
+        return _read(self._filesystem, self.inside(name), f"{name!r} in {self.path}")
+
+    def stream(self, name: str, buffer: int) -> Any:
+        """A file to be read once from its beginning, `buffer` bytes a request; errors as in `read`."""
+        inside = self.inside(name)
+        try:
+            return self._filesystem.open_input_stream(inside, compression=None, buffer_size=buffer)
+        except OSError as error:
+            raise fault(self._filesystem, inside, f"{name!r} in {self.path}", error) from error
+
+    def open(self, name: str) -> Any:
+        """A file to be read anywhere; errors as in `read`."""
+        inside = self.inside(name)
+        try:
+            return self._filesystem.open_input_file(inside)
+        except OSError as error:
+            raise fault(self._filesystem, inside, f"{name!r} in {self.path}", error) from error
+
+    def read_at(self, name: str, offset: int, size: int) -> bytes:
+        """`size` bytes of a file from `offset`, fewer where it ends; errors as in `read`. The last 32 files stay open."""
+        with self._lock:
+            file = self._opened.pop(name, None)
+            if file is None:
+                file = self.open(name)
+            self._opened[name] = file
+            if len(self._opened) > OPEN_FILES:
+                # not closed here: another thread may be reading from it; it closes when the last one lets go
+                self._opened.popitem(last=False)
+        data: bytes = file.read_at(size, offset)
+        return data
