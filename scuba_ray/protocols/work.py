@@ -25,6 +25,8 @@ class BadRow:
 
     key: str
     reason: str
+    retry: bool = False
+    """The fault lies outside the data (a service that does not answer): the next run computes the chunk again."""
 
 
 @dataclass(frozen=True)

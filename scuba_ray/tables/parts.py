@@ -25,6 +25,8 @@ QUARANTINE_FOLDER = "quarantine"
 _DIGITS = 12
 """Hexadecimal digits of the fingerprint in a file's name; the whole one is inside the file."""
 _ORIGIN = b"scuba_ray"
+_RETRY = b"retry"
+"""In a quarantine file: how many of its rows the next run tries again."""
 
 
 def slug(key: str) -> str:
@@ -59,7 +61,8 @@ class Unit:
         quarantine = f"{QUARANTINE_FOLDER}/{self.quarantine_name(chunk)}"
         if bad:
             rows = [{"step": self.step, "unit": self.key, "key": row.key, "reason": row.reason} for row in bad]
-            files.write(self.location, quarantine, encode(pa.Table.from_pylist(rows, QUARANTINE), self._origin(chunk)))
+            schema = QUARANTINE.with_metadata({_RETRY: str(sum(row.retry for row in bad))})
+            files.write(self.location, quarantine, encode(pa.Table.from_pylist(rows, schema), self._origin(chunk)))
         else:
             files.delete(self.location, quarantine)
         data = encode(table, self._origin(chunk))
@@ -154,13 +157,21 @@ def decode(data: bytes, name: str) -> pa.Table:
 
 def count(location: str, name: str) -> int:
     """Rows of the part `name` (`table/file`), from its last bytes. Raises DataError if it cannot be read."""
+    return int(_footer(location, name).num_rows)
+
+
+def retries(location: str, name: str) -> int:
+    """How many rows of a quarantine file the next run tries again, from its last bytes. Raises DataError like `count`."""
+    return int((_footer(location, name).metadata or {}).get(_RETRY, 0))
+
+
+def _footer(location: str, name: str) -> pq.FileMetaData:
     source, root = files.filesystem(location)
     try:
         with source.open_input_file(f"{root}/{name}") as file:
-            rows: int = pq.read_metadata(file).num_rows
+            return pq.read_metadata(file)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{location}/{name} cannot be read: {error}; delete it and run again") from error
-    return rows
 
 
 def load(location: str, name: str, columns: Sequence[str] | None) -> pa.Table:

@@ -61,9 +61,19 @@ class Steps:
         self._stack.close()
 
     def complete(
-        self, stage: Stage | GatherStage, *, key: str, rows: int, chunk: int, inputs: Sequence[str], here: bool = False
+        self,
+        stage: Stage | GatherStage,
+        *,
+        key: str,
+        rows: int,
+        chunk: int,
+        inputs: Sequence[str],
+        here: bool = False,
+        may_be_empty: bool = False,
     ) -> Result:
         """Compute the chunks of `stage` that are not on disk and write the manifest.
+
+        Rows that failed for reasons outside the data (`BadRow.retry`) are left to the next run with a warning, even all of them.
 
         Parameters
         ----------
@@ -77,6 +87,8 @@ class Steps:
             Fingerprints of what it reads.
         here : bool
             Compute in this process: for a step that takes less time than workers take to start.
+        may_be_empty : bool
+            Accept that nothing comes in or out: a bank's source may grow by files that are all unreadable.
 
         Raises
         ------
@@ -85,10 +97,10 @@ class Steps:
         WorkerError
             If workers failed; finished parts are kept.
         """
-        if rows == 0:
+        if rows == 0 and not may_be_empty:
             raise DataError(f"step {stage.name} ({key}): {stage.input_name} has no rows, so there is nothing to compute")
         made_of = fingerprint(stage.name, stage.version, stage.table, stage.fingerprint(), list(inputs))
-        chunks = cut(rows, chunk)
+        chunks = cut(rows, chunk) or [Chunk(0, 0, 0)]
         unit = self.run.begin(step=stage.name, table=stage.table, key=key, fingerprint=fingerprint(made_of, rows, chunk))
         began = time.perf_counter()
         missing = self.run.missing(unit, chunks)
@@ -96,7 +108,15 @@ class Steps:
         self.run.finish(unit, chunks, receipts)
         written = self.run.rows(stage.table, key)
         taken = Taken(rows, written, len(chunks), len(missing), round(time.perf_counter() - began, 3))
-        if written == 0:
+        waiting = self.run.waiting(unit, chunks)
+        if waiting:
+            # what is not whole has a name of its own: later steps are computed again once it is
+            made_of = fingerprint(made_of, waiting)
+            self.warn(
+                f"step {stage.name} ({key}): {len(waiting)} of {rows} rows of {stage.input_name} are left to the next run"
+                f"{self._why(unit, chunks)}"
+            )
+        elif written == 0 and not may_be_empty:
             why = self._why(unit, chunks)
             raise DataError(f"step {stage.name} ({key}): not one of the {rows} rows of {stage.input_name} gave a result{why}")
         return self._done(unit, made_of, taken, chunks)
@@ -218,9 +238,13 @@ class Steps:
         """Write `run.json` after every step: a run that is killed has told how far it came."""
         self.run.write_run_json({**self._about, "warnings": self.warnings, "steps": {**self._earlier, **self._records}})
 
-    def close_record(self) -> None:
-        """Write `run.json` with this run's steps only: what an earlier configuration did is no part of a complete run."""
-        self.run.write_run_json({**self._about, "warnings": self.warnings, "steps": self._records, "complete": True})
+    def close_record(self, *, with_earlier: bool = False) -> None:
+        """Write `run.json` with this run's steps only: what an earlier configuration did is no part of a complete run.
+
+        A bank keeps the `earlier` steps too: its other collections are part of it.
+        """
+        steps = {**self._earlier, **self._records} if with_earlier else self._records
+        self.run.write_run_json({**self._about, "warnings": self.warnings, "steps": steps, "complete": True})
 
     def _has_file(self, name: str) -> bool:
         folder, _, file = name.rpartition("/")

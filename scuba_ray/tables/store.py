@@ -84,7 +84,7 @@ class RunFolder:
         return unit
 
     def missing(self, unit: Unit, chunks: Sequence[Chunk]) -> list[Chunk]:
-        """The chunks whose part is absent or damaged, in order; damaged parts are removed.
+        """The chunks whose part is absent or damaged, or lacks rows that are to be tried again, in order; such parts are removed.
 
         A part the manifest names is held against its checksum (its size alone, if the unit has more than 4 GiB and `verify` is
         off), another is read through with its page checksums.
@@ -92,11 +92,12 @@ class RunFolder:
         entry = self._finished(unit.table).get(unit.key)
         listed = {part.name: part for part in entry.parts} if entry else {}
         present = files.sizes(self.location, unit.table)
+        lacking = set(self._lacking(unit, chunks))
         contents = self.verify or entry is None or entry.bytes <= _VERIFIED
 
         def is_missing(chunk: Chunk) -> bool:
             name = unit.part_name(chunk)
-            if name not in present:
+            if name not in present or chunk in lacking:
                 return True
             known = listed.get(name)
             if known is not None:
@@ -236,6 +237,17 @@ class RunFolder:
         names = [name for name in map(unit.quarantine_name, chunks) if name in there]
         with ThreadPoolExecutor(_READERS) as pool:
             return sum(pool.map(lambda name: parts.count(self.location, f"{QUARANTINE_FOLDER}/{name}"), names))
+
+    def waiting(self, unit: Unit, chunks: Sequence[Chunk]) -> list[str]:
+        """Keys of all rows in quarantine of those chunks that the next run computes again; none if nothing is left to it."""
+        names = [f"{QUARANTINE_FOLDER}/{unit.quarantine_name(chunk)}" for chunk in self._lacking(unit, chunks)]
+        return [key for name in names for key in parts.load(self.location, name, ["key"])["key"].to_pylist()]
+
+    def _lacking(self, unit: Unit, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Chunks with rows in quarantine that are to be tried again (`BadRow.retry`)."""
+        there = files.names(self.location, QUARANTINE_FOLDER)
+        named = [(chunk, unit.quarantine_name(chunk)) for chunk in chunks]
+        return [chunk for chunk, name in named if name in there and parts.retries(self.location, f"{QUARANTINE_FOLDER}/{name}")]
 
     def first_bad_row(self, unit: Unit, chunks: Sequence[Chunk]) -> BadRow | None:
         """The first row of a unit that is in quarantine; none if all went well."""
