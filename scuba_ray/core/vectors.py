@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scuba_ray.core.products import multiply
+
 
 def unit_and_norm(rows_KD: Tensor) -> tuple[Tensor, Tensor]:
     """Split rows into direction and length.
@@ -45,12 +47,15 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def cosines_into(directions_VD: Tensor, unit_ND: Tensor, out_VN: Tensor, align: int) -> None:
-    """Write the cosines of unit vectors into `out_VN`, N padded to a multiple of `align`; surplus columns become -inf."""
+    """Write the cosines of unit vectors (as `products.factor` makes them) into `out_VN`.
+
+    N is padded to a multiple of `align`; surplus columns become -inf.
+    """
     images, padded = len(unit_ND), out_VN.shape[1]
     whole = images - images % align
-    torch.mm(directions_VD, unit_ND[:whole].T, out=out_VN[:, :whole])
+    multiply(directions_VD, unit_ND[:whole].T, out=out_VN[:, :whole])
     if whole < padded:
         rest_ND = unit_ND.new_zeros(align, unit_ND.shape[1])
         rest_ND[: images - whole] = unit_ND[whole:]
-        torch.mm(directions_VD, rest_ND.T, out=out_VN[:, whole:])
+        multiply(directions_VD, rest_ND.T, out=out_VN[:, whole:])
         out_VN[:, images:] = -torch.inf

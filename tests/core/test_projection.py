@@ -1,6 +1,8 @@
 """The streaming projection against the one-shot formula in float64, for any tiling, order and merge."""
 
-from itertools import pairwise
+import pickle
+from dataclasses import fields
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from scuba_ray.core.projection import Projection, SoftmaxState, empty_state, finish, merge, update
+from scuba_ray.core.projection import Images, Projection, SoftmaxState, attend, empty_state, finish, merge, update
+from scuba_ray.core.tree import Forest
 from scuba_ray.core.vectors import cosine, unit_and_norm
 
 BETA = 150.0
@@ -202,3 +205,115 @@ def test_shapes_and_partitions_are_checked():
             update(state, *(bad if i == position else part for i, part in enumerate(good)), offset=0, beta=BETA)
     with pytest.raises(ValueError, match="states differ"):
         merge(state, empty_state(3, 4))
+
+
+def stored(images: int, dim: int, seed: int = 0) -> tuple[Images, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Images as a bank keeps them, in float16, and what they are in float32."""
+    unit_KD, norm_K, partition_K = bank(images, dim, seed)
+    raw_KD = (unit_KD * norm_K[:, None]).half()
+    return Images(raw_KD, norm_K, partition_K, torch.arange(images)), (unit_and_norm(raw_KD)[0], norm_K, partition_K)
+
+
+def rows_of(images: Images, rows: torch.Tensor) -> Images:
+    """Some images, sorted by partition, as a segment holds them."""
+    rows = rows[images.partition_K[rows].argsort(stable=True)]
+    return Images(**{field.name: getattr(images, field.name)[rows] for field in fields(Images)})
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5, 16])
+def test_shards_in_any_order_of_arrival_are_the_one_shot_formula_and_equal_to_the_last_bit(shards: int):
+    images, plain = stored(3000, 64)
+    directions_VD = directions(33, 64)
+    made = []
+    for seed in range(3):
+        forest = Forest(merge)
+        for piece in torch.randperm(shards, generator=torch.Generator().manual_seed(seed)).tolist():
+            state = empty_state(33, 64, nearest=8)
+            rows = torch.arange(3000).tensor_split(shards)[piece]
+            attend([state], [directions_VD], rows_of(images, rows), beta=BETA, tile=256)
+            forest.add((0, piece), pickle.loads(pickle.dumps(state)))
+        made.append(finish(forest.fold(), directions_VD))
+    assert_equals_one_shot(made[0], directions_VD, *plain)
+    for other in made[1:]:
+        for field in fields(Projection):
+            assert torch.equal(getattr(made[0], field.name), getattr(other, field.name)), field.name
+
+
+def test_states_attended_together_are_those_attended_alone_to_the_last_bit():
+    images, _ = stored(1000, 32)
+    several = [directions(voxels, 32, seed=voxels) for voxels in (7, 0, 300)]
+    together = [empty_state(len(one), 32, nearest=8) for one in several]
+    attend(together, several, rows_of(images, torch.arange(1000)), beta=BETA, tile=200)
+    for directions_VD, state in zip(several, together, strict=True):
+        alone = empty_state(len(directions_VD), 32, nearest=8)
+        attend([alone], [directions_VD], rows_of(images, torch.arange(1000)), beta=BETA, tile=200)
+        for field in fields(SoftmaxState):
+            assert torch.equal(getattr(alone, field.name), getattr(state, field.name)), field.name
+
+
+def test_a_list_of_nearest_images_that_goes_along_is_the_merged_one():
+    images, _ = stored(900, 32)
+    directions_VD = directions(6, 32)
+    merged, along = empty_state(6, 32, nearest=8), empty_state(6, 32, nearest=8)
+    nearest_PVk = along.nearest_PVk
+    along.nearest_PVk = nearest_PVk[..., :0]
+    for rows in torch.arange(900).split(100):
+        one, other = empty_state(6, 32, nearest=8), empty_state(6, 32, nearest=8)
+        other.nearest_PVk = nearest_PVk
+        for state in (one, other):
+            attend([state], [directions_VD], rows_of(images, rows), beta=BETA)
+        nearest_PVk, other.nearest_PVk = other.nearest_PVk, nearest_PVk[..., :0]
+        merged, along = merge(merged, one), merge(along, other)
+    along.nearest_PVk = nearest_PVk
+    for field in fields(SoftmaxState):
+        assert torch.equal(getattr(merged, field.name), getattr(along, field.name)), field.name
+
+
+def test_stored_images_must_be_sorted_by_partition():
+    images = Images(torch.ones(3, 4), torch.ones(3), torch.tensor([2, 0, 1], dtype=torch.uint8), torch.arange(3))
+    with pytest.raises(ValueError, match="sorted by partition"):
+        attend([empty_state(2, 4)], [directions(2, 4)], images, beta=BETA)
+
+
+@pytest.mark.parametrize(("scores", "loss", "norm"), [("float32", 4e-11, 5e-6), ("bfloat16", 3e-4, 2e-3)])
+def test_the_stated_error_of_each_arithmetic(scores, loss: float, norm: float):
+    unit_KD, norm_K, partition_K = bank(20_000, 512)
+    directions_VD = directions(64, 512)
+    state = empty_state(64, 512, nearest=8)
+    update(state, directions_VD, unit_KD, norm_K, partition_K, offset=0, beta=BETA, scores=scores)
+    expected_VD, _ = one_shot(directions_VD, unit_KD, norm_K)
+    got_VD = finish(state, directions_VD).embedding_PVD[-1].double()
+    assert (1 - cosine(got_VD, expected_VD)).max() <= loss
+    assert (got_VD.norm(dim=1) / expected_VD.norm(dim=1) - 1).abs().max() <= norm
+
+
+def test_tf32_is_refused_where_there_is_none():
+    with pytest.raises(ValueError, match="CUDA"):
+        update(empty_state(1, 4), directions(1, 4), *bank(3, 4), offset=0, beta=BETA, scores="tf32")
+
+
+@pytest.mark.parametrize(("filled", "halvings"), [((0, 1, 2, 3, 4), 10), ((0, 2, 3, 4), 3), ((1, 2, 4), 3), ((0, 3), 1)])
+def test_half_agreement_is_the_mean_over_all_halvings(filled: tuple[int, ...], halvings: int):
+    unit_KD, norm_K, _ = bank(600, 16)
+    partition_K = torch.tensor(filled).repeat_interleave(600 // len(filled))
+    directions_VD = directions(5, 16)
+    got_V = project(directions_VD, unit_KD, norm_K, partition_K).half_agreement_V
+    halves = {frozenset((frozenset(half), frozenset(filled) - set(half))) for half in combinations(filled, len(filled) // 2)}
+    assert len(halves) == halvings
+    expected = [
+        cosine(
+            *(
+                one_shot(directions_VD, unit_KD[rows], norm_K[rows])[0]
+                for rows in (torch.isin(partition_K, torch.tensor(list(half))) for half in pair)
+            )
+        )
+        for pair in halves
+    ]
+    torch.testing.assert_close(got_V.double(), torch.stack(expected).mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_half_agreement_survives_partitions_that_lie_far_apart():
+    unit_KD = torch.eye(8)[torch.arange(5)]
+    projection = project(unit_KD[:1], unit_KD, torch.ones(5), torch.arange(5), beta=2000.0)
+    assert projection.half_agreement_V.isfinite().all()
+    assert project(unit_KD[:1], unit_KD, torch.ones(5), torch.zeros(5).long()).half_agreement_V.isnan().all()
