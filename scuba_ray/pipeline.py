@@ -7,6 +7,7 @@ captioner was trained for, and the bank is made of its embeddings.
 from __future__ import annotations
 
 from scuba_ray.config import RunConfig
+from scuba_ray.evidence import Evidence
 from scuba_ray.methods import Methods
 from scuba_ray.protocols import LOW_LEVEL
 from scuba_ray.records import steps_in
@@ -42,7 +43,7 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
     with folder.lock():
         folder.claim(study.identity)
         with steps_in(folder, config.engine, {"name": config.name, "config": config.model_dump(mode="json")}, listen) as steps:
-            method = Methods(config, study, folder, steps)
+            method, evidence = Methods(config, study, folder, steps), Evidence(config, study, folder, steps)
             voxels = {}
             for subject in config.subjects:
                 if subject.weights is not None:
@@ -62,7 +63,12 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
             bank = method.bank()
             for subject in config.subjects:
                 projections = method.project(subject, voxels[subject.name, study.reader.name], bank)
-                method.caption(subject, projections)
+                captions = [method.caption(subject, projections)]
+                fitted = voxels[subject.name, study.reader.name]
+                if config.rerank is not None:
+                    captions.append(evidence.rerank(subject, fitted, captions[0]))
+                if config.score is not None and subject.weights is None:
+                    evidence.score(subject, captions, voxels)
             for analysis in study.analyses:
                 steps.analyse(analysis)
             method.report()

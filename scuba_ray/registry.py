@@ -20,11 +20,13 @@ SEAMS: dict[str, dict[str, str]] = {
     },
     "images": {
         "folder": "scuba_ray.datasets.images:FolderImages",
+        "webdataset": "scuba_ray.datasets.webdataset:TarImages",
     },
     "backbone": {
         "open_clip": "scuba_ray.models.clip:OpenClipBackbone",
         "local-dir": "scuba_ray.models.clip:OpenClipBackbone",
         "phantom": "scuba_ray.models.clip:OpenClipBackbone",
+        "sentences": "scuba_ray.models.sentences:SentenceEncoder",
         "pixels": "scuba_ray.models.low_level:LowLevelBackbone",
     },
     "captioner": {
@@ -33,6 +35,8 @@ SEAMS: dict[str, dict[str, str]] = {
     "analysis": {
         "agreement": "scuba_ray.analyses.agreement:Agreement",
         "backbones": "scuba_ray.analyses.backbones:Backbones",
+        "comparison": "scuba_ray.analyses.comparison:Comparison",
+        "support": "scuba_ray.analyses.support:Support",
         "recovery": "scuba_ray.analyses.recovery:Recovery",
     },
 }

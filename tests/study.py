@@ -124,6 +124,8 @@ class TinyStudy:
             "bank": {"images": str(self.folder / "pictures")},
             "project": {"chunk": 5, "beta": 20, "nearest": 8},
             "caption": {"model": str(self.folder / "captioner"), "chunk": 25, "max_tokens": 8},
+            "rerank": None,
+            "score": None,
         }
         for name, value in changes.items():
             *parents, last = name.split("__")

@@ -5,6 +5,7 @@ Every error names the path of the setting that failed, what it got and what it m
 
 from scuba_ray.config.parts import Part
 from scuba_ray.config.run import RunConfig, backbone_config, load_config, make_config
+from scuba_ray.config.scoring import JudgeConfig, RerankConfig, ScoreConfig, SupportConfig
 from scuba_ray.config.steps import BankConfig, CaptionConfig, EncodeConfig, FitConfig, ProjectConfig, ReportConfig
 from scuba_ray.config.studies import BackboneConfig, EngineConfig, SubjectConfig, WeightsConfig
 
@@ -15,11 +16,15 @@ __all__ = [
     "EncodeConfig",
     "EngineConfig",
     "FitConfig",
+    "JudgeConfig",
     "Part",
     "ProjectConfig",
     "ReportConfig",
+    "RerankConfig",
     "RunConfig",
+    "ScoreConfig",
     "SubjectConfig",
+    "SupportConfig",
     "WeightsConfig",
     "backbone_config",
     "load_config",

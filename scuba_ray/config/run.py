@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from scuba_ray.config.messages import in_words
 from scuba_ray.config.parts import Part, registered
+from scuba_ray.config.scoring import RerankConfig, ScoreConfig, SupportConfig
 from scuba_ray.config.settings import apply_override, read_settings
 from scuba_ray.config.steps import BankConfig, CaptionConfig, EncodeConfig, FitConfig, ProjectConfig, ReportConfig
 from scuba_ray.config.studies import BackboneConfig, EngineConfig, SubjectConfig, backbone_of
@@ -35,6 +36,12 @@ class RunConfig(Part):
     bank: BankConfig
     project: ProjectConfig = ProjectConfig()
     caption: CaptionConfig
+    # a second caption for each voxel, chosen among all its candidates by predicted response; null leaves it out
+    rerank: RerankConfig | None = RerankConfig()
+    # how well captions predict held-out responses, beside controls; null leaves it out
+    score: ScoreConfig | None = ScoreConfig()
+    # of the analysis `support`
+    support: SupportConfig = SupportConfig()
     analyses: tuple[Annotated[str, registered("analysis")], ...] = ()
     report: ReportConfig = ReportConfig()
 

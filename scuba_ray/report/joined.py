@@ -41,9 +41,14 @@ def voxel_rows(run: RunFolder, columns: Sequence[str] = VOXEL_COLUMNS) -> pa.Tab
         If the run has no finished captions.
     """
     best = headline(run.read("captions", columns=list(CAPTION_COLUMNS)))
-    voxels = pa.concat_tables([run.read("voxels", key=key, columns=list(columns)) for key in run.keys("captions")])
+    voxels = pa.concat_tables([run.read("voxels", key=key, columns=list(columns)) for key in captioned(run)])
     captions = [best.get(key) for key in keys(voxels)]
     return voxels.append_column("caption", pa.array(captions, pa.string()))
+
+
+def captioned(run: RunFolder) -> list[str]:
+    """Keys (subject/backbone) of the voxels that have captions. Captions of further methods are units of their own below these."""
+    return sorted(set(run.keys("captions")) & set(run.keys("voxels")))
 
 
 def keys(table: pa.Table) -> list[Key]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.errors import ConfigError
-from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, headline, keys, voxel_rows
+from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, captioned, headline, keys, voxel_rows
 from scuba_ray.tables.columns import matrix, numbers
 from scuba_ray.tables.schemas import SIGNIFICANT
 
@@ -114,7 +114,7 @@ def query(run: RunFolder, config: RunConfig, text: str, *, limit: int | None = N
         raise ConfigError("the query is empty; give a few words, such as 'a plate of food'")
     best = headline(run.read("captions", columns=list(CAPTION_COLUMNS)))
     pieces = []
-    for key in run.keys("captions"):
+    for key in captioned(run):
         voxels = run.read("voxels", key=key, columns=[*_TABLE, "q", "weight"])
         text_D = _embedding(config, voxels["backbone"][0].as_py(), text) if voxels.num_rows else np.zeros(1, np.float32)
         pieces.append(voxels.drop_columns(["weight"]).append_column("cosine", _cosines(voxels["weight"], text_D)))

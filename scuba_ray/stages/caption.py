@@ -37,7 +37,7 @@ class Caption:
     device: str = "cpu"
 
     name = "caption"
-    version = 1
+    version = 2
     table = "captions"
     input_columns = ("voxel_id", "partition", "embedding")
     input_name = "table projections"
@@ -59,7 +59,8 @@ class Caption:
         return self.run.slice("projections", key, chunk.start, chunk.stop, columns=self.input_columns)
 
     def __call__(self, rows: pa.Table) -> StageOutput:
-        best = [beams[0] for beams in self._writer.captions(torch.tensor(matrix(rows["embedding"])))]
+        written = self._writer.captions(torch.tensor(matrix(rows["embedding"])))
+        best = [beams[0] for beams in written]
         columns = {
             "subject": self.subject,
             "backbone": self.backbone,
@@ -70,5 +71,7 @@ class Caption:
             "caption": [beam.text for beam in best],
             "logprob": [beam.logprob for beam in best],
             "nouns": [nouns_of(beam.text) for beam in best],
+            "candidates": [[beam.text for beam in beams] for beams in written],
+            "candidate_scores": [[beam.logprob for beam in beams] for beams in written],
         }
         return StageOutput(table_of(CAPTIONS, columns))

@@ -79,11 +79,10 @@ def caption_space(backbone: str) -> str:
     return f"{backbone}+caption"
 
 
-def check_captions(dataset: SubjectDataset) -> None:
-    """Raise ConfigError if no stimulus of a data set has a caption."""
+def check_captions(dataset: SubjectDataset, why: str, instead: str) -> None:
+    """Raise ConfigError, saying `why` they are read and what to do `instead`, if no stimulus of a data set has a caption."""
     stimuli = dataset.stimuli()
     if "caption" not in stimuli.column_names or stimuli["caption"].null_count == len(stimuli):
         raise ConfigError(
-            f"fit.bands has 'caption', but the stimuli of {dataset.subject} have none: add a column caption to stimuli.parquet, "
-            "or leave 'caption' out of fit.bands"
+            f"{why}, but the stimuli of {dataset.subject} have none: add a column caption to stimuli.parquet, or {instead}"
         )

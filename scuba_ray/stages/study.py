@@ -46,6 +46,8 @@ class Study:
     bank: BankFolder | None
     """a bank built before."""
     analyses: tuple[Analysis, ...]
+    judges: tuple[Backbone, ...]
+    """What captions are scored by beside the reader, in the order of `score.judges`."""
     resources: Resources
     """What one worker of a model step holds."""
     low_level: Backbone | None
@@ -83,11 +85,28 @@ def open_study(config: RunConfig) -> Study:
     identity = {name: dataset.fingerprint() for name, dataset in datasets.items()}
     identity |= {name: mine.fingerprint() for name, mine in weights.items()}
     analyses = tuple(resolve("analysis", name)(config) for name in config.analyses)
+    judges = tuple(make_backbone(judge) for judge in (config.score.judges if config.score else ()))
     low_level = make_backbone(BackboneConfig(name=LOW_LEVEL, model=f"pixels:{LOW_LEVEL}")) if config.fit.low_level else None
     if "caption" in config.fit.bands:
         for dataset in datasets.values():
-            check_captions(dataset)
-    return Study(datasets, weights, identity, backbones, reader, captioner, pictures, bank, analyses, resources, low_level)
+            check_captions(dataset, "fit.bands has 'caption'", "leave 'caption' out of fit.bands")
+    for judge in config.score.judges if config.score else ():
+        for dataset in datasets.values() if judge.by == "caption" else ():
+            check_captions(dataset, f"judge {judge.name} reads captions", "leave that judge out of score.judges")
+    return Study(
+        datasets=datasets,
+        weights=weights,
+        identity=identity,
+        backbones=backbones,
+        reader=reader,
+        captioner=captioner,
+        pictures=pictures,
+        bank=bank,
+        analyses=analyses,
+        judges=judges,
+        resources=resources,
+        low_level=low_level,
+    )
 
 
 def located(config: RunConfig) -> RunConfig:

@@ -25,6 +25,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "voxels": ("subject", "backbone", "voxel_id"),
     "projections": ("subject", "backbone", "voxel_id", "partition"),
     "captions": ("subject", "backbone", "voxel_id", "partition", "method", "rank"),
+    "scores": ("subject", "backbone", "voxel_id", "partition", "method", "rank", "judge"),
     "bands": ("subject", "backbone", "voxel_id", "bands"),
 }
 
@@ -152,8 +153,33 @@ CAPTIONS = pa.schema(
         ("logprob", pa.float32()),
         ("nouns", pa.list_(pa.string())),
         ("share", pa.float32()),
+        ("candidates", pa.list_(pa.string())),
+        ("candidate_scores", pa.list_(pa.float32())),
     ]
 )
+"""`candidates` are the sentences that were considered, best first, and `candidate_scores` what they were ranked by: mean
+log-probability of a beam, or predicted drive of a re-ranked caption. `share` is of the mass, for rows of several concepts."""
+
+
+SCORES = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("backbone", pa.string()),
+        ("voxel_id", pa.int64()),
+        ("partition", pa.int32()),
+        ("method", pa.string()),
+        ("rank", pa.int32()),
+        ("judge", pa.string()),
+        ("caption", pa.string()),
+        ("heldout_r", pa.float32()),
+        ("drive_percentile", pa.float32()),
+        ("ceiling_fraction", pa.float32()),
+        ("partition_agreement", pa.float32()),
+        ("images", pa.int32()),
+    ]
+)
+"""Captions and controls judged on `images` held-out images. `heldout_r` is Spearman's correlation, `ceiling_fraction` that over
+the square root of the noise ceiling, `drive_percentile` (0 to 100) needs weights in the judge's space."""
 
 
 BANDS = pa.schema(
@@ -196,6 +222,7 @@ def schema_for(table: str, dim: int) -> pa.Schema:
         "voxels": voxels_schema(dim),
         "projections": projections_schema(dim),
         "captions": CAPTIONS,
+        "scores": SCORES,
         "bands": BANDS,
     }
     return schemas[table]

@@ -18,8 +18,8 @@ MODELS = {"local-dir": "local-dir:{tiny}", "phantom": "phantom:clip"}
 
 
 def test_every_scheme_is_here_or_downloads() -> None:
-    assert set(SEAMS["backbone"]) - set(MODELS) == {"open_clip", "pixels"}, (
-        "pixels has no text tower: tests/models/test_low_level.py"
+    assert set(SEAMS["backbone"]) - set(MODELS) == {"open_clip", "pixels", "sentences"}, (
+        "pixels has no text tower (tests/models/test_low_level.py), sentences no image tower (tests/models/test_sentences.py)"
     )
 
 
