@@ -21,6 +21,7 @@ SEAMS: dict[str, dict[str, str]] = {
     "images": {
         "folder": "scuba_ray.datasets.images:FolderImages",
         "webdataset": "scuba_ray.datasets.webdataset:TarImages",
+        "webdataset": "scuba_ray.datasets.webdataset:TarImages",
     },
     "backbone": {
         "open_clip": "scuba_ray.models.clip:OpenClipBackbone",

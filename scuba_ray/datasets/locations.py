@@ -194,5 +194,11 @@ class Location:
             if len(self._opened) > OPEN_FILES:
                 # not closed here: another thread may be reading from it; it closes when the last one lets go
                 self._opened.popitem(last=False)
-        data: bytes = file.read_at(size, offset)
+        try:
+            size = min(size, file.size() - offset)
+            data: bytes = file.read_at(size, offset) if size > 0 else b""
+        except OSError:
+            with self._lock:
+                self._opened.pop(name, None)
+            raise
         return data

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from shutil import copytree
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +15,17 @@ import pytest
 
 from scuba_ray.config import SubjectConfig
 from scuba_ray.datasets import make_dataset, make_images
-from scuba_ray.errors import ConfigError
-from scuba_ray.protocols import ImageSource, SubjectDataset
+from scuba_ray.datasets.content import picture_digest
+from scuba_ray.errors import ConfigError, DataError
+from scuba_ray.protocols import BadRow, ImageSource, SubjectDataset
 from scuba_ray.registry import SEAMS, resolve
+from tests.datasets.packed import pack_tars, pictures_below
 from tests.study import TinyStudy
 
-DATASETS, SOURCES = {"arrays": "subject"}, {"folder": "pictures"}
+DATASETS = {"arrays": "subject"}
+SOURCES: dict[str, Callable[[Path, Path], object]] = {"folder": copytree, "webdataset": pack_tars}
+"""How a folder of pictures becomes what the source reads."""
+SCANNED = pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("bytes", pa.int64()), ("digest", pa.string())])
 
 
 @pytest.mark.parametrize(("seam", "name"), [(seam, name) for seam in SEAMS for name in SEAMS[seam]])
@@ -59,14 +69,93 @@ def test_a_data_set_fits_together(dataset: SubjectDataset) -> None:
 
 
 @pytest.fixture(params=sorted(SOURCES))
-def source(request: pytest.FixtureRequest, study: TinyStudy) -> ImageSource:
-    made: ImageSource = pickle.loads(pickle.dumps(make_images(request.param, str(study.folder / SOURCES[request.param]))))
+def places(request: pytest.FixtureRequest, study: TinyStudy, tmp_path: Path) -> tuple[str, Path, Path]:
+    """A source's name, a place where it finds the study's pictures, and a file of the place."""
+    place = tmp_path / "place"
+    SOURCES[request.param](study.folder / "pictures", place)
+    return request.param, place, min(path for path in place.rglob("*") if path.is_file())
+
+
+def opened(name: str, place: Path) -> ImageSource:
+    made: ImageSource = pickle.loads(pickle.dumps(make_images(name, str(place))))
     return made
 
 
-def test_an_image_source_lists_what_it_reads(source: ImageSource) -> None:
-    listing = source.listing()
-    assert listing.column_names == ["image_id", "uri", "source"]
-    assert len(set(listing["image_id"].to_pylist())) == len(listing) > 0
-    assert listing.equals(source.listing()) and source.fingerprint() == source.fingerprint()
-    assert len(source.read(listing["uri"][3].as_py())) > 100
+def scan_all(source: ImageSource) -> tuple[list[dict[str, Any]], list[BadRow]]:
+    table, bad = source.scan(source.files()["name"].to_pylist())
+    assert table.schema.equals(SCANNED)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    assert len({row["image_id"] for row in rows}) == len(rows)
+    return rows, bad
+
+
+def test_an_image_source_lists_its_files_in_order(places: tuple[str, Path, Path]) -> None:
+    name, place, _ = places
+    source = opened(name, place)
+    files = source.files()
+    assert files.schema.equals(pa.schema([("name", pa.string()), ("bytes", pa.int64())]))
+    names = files["name"].to_pylist()
+    assert names == sorted(set(names)) and len(names) > 1 and min(files["bytes"].to_pylist()) > 0
+    assert files.equals(source.files()) and files.equals(opened(name, place).files())
+
+
+def test_an_image_source_reads_what_it_has_scanned(places: tuple[str, Path, Path], study: TinyStudy) -> None:
+    name, place, _ = places
+    source = opened(name, place)
+    rows, bad = scan_all(source)
+    assert not bad
+    pictures = [path.read_bytes() for path in pictures_below(study.folder / "pictures")]
+    assert sorted(row["digest"] for row in rows) == sorted(picture_digest(picture) for picture in pictures)
+    with ThreadPoolExecutor(4) as threads:
+        contents = list(threads.map(source.read, [row["uri"] for row in rows]))
+    assert [(len(data), picture_digest(data)) for data in contents] == [(row["bytes"], row["digest"]) for row in rows]
+    assert source.read(rows[-1]["uri"]) == contents[-1] and source.read(rows[0]["uri"]) == contents[0]
+    with pytest.raises(DataError):
+        source.read("../" + rows[0]["uri"])
+
+
+def test_files_are_scanned_alike_alone_and_together(places: tuple[str, Path, Path]) -> None:
+    name, place, _ = places
+    source = opened(name, place)
+    alone = [row for file in source.files()["name"].to_pylist() for row in source.scan([file])[0].to_pylist()]
+    assert alone == scan_all(source)[0]
+
+
+def test_an_image_source_that_moves_keeps_its_ids(places: tuple[str, Path, Path]) -> None:
+    name, place, _ = places
+    source = opened(name, place)
+    before, fingerprint = scan_all(source), source.fingerprint()
+    moved = opened(name, place.rename(place.with_name("elsewhere")))
+    assert scan_all(moved) == before and moved.fingerprint() == fingerprint
+    by_uri: ImageSource = make_images(name, place.with_name("elsewhere").as_uri())
+    assert scan_all(by_uri) == before and by_uri.fingerprint() == fingerprint
+
+
+def test_a_bad_file_costs_its_rows_only(places: tuple[str, Path, Path]) -> None:
+    name, place, file = places
+    rows, _ = scan_all(opened(name, place))
+    fingerprint = opened(name, place).fingerprint()
+    file.write_bytes(b"")
+    source = opened(name, place)
+    left, bad = scan_all(source)
+    # a picture, or the tar's or table's 40 pictures
+    assert len(bad) == 1 and len(left) in {len(rows) - 1, len(rows) - 40} and left == rows[len(rows) - len(left) :]
+    assert file.name in bad[0].key and bad[0].key.startswith(("image_id=", "file=")) and bad[0].reason
+    assert source.fingerprint() != fingerprint
+
+
+def test_a_file_that_vanishes_after_the_listing_is_a_bad_row(places: tuple[str, Path, Path]) -> None:
+    name, place, file = places
+    source = opened(name, place)
+    names = source.files()["name"].to_pylist()
+    file.unlink()
+    table, bad = opened(name, place).scan(names)
+    assert bad and len(table) > 0 and all(file.name in row.key for row in bad)
+
+
+def test_nothing_to_find_is_said(places: tuple[str, Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        make_images(places[0], str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no pictures"):
+        make_images(places[0], str(tmp_path / "empty")).files()
