@@ -110,7 +110,7 @@ class OpenClipBackbone:
         """Return uint8 pictures (B, 3, H, W) less the mean, over the deviation, float32, on the network's device."""
         mean_311, std_311 = (torch.tensor(self._settings[name])[:, None, None].to(self._device) for name in ("mean", "std"))
         # in place, and in torchvision's order: to the last bit what its transform gives
-        return pixels_B3HW.to(self._device).float().div_(255).sub_(mean_311).div_(std_311)
+        return pixels_B3HW.to(self._device, non_blocking=True).float().div_(255).sub_(mean_311).div_(std_311)
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Return open_clip's validation transform of one RGB picture, float32 (3, H, W). Needs no weights."""

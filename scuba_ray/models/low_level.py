@@ -57,7 +57,7 @@ class LowLevelBackbone:
 
     def normalise(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """Return uint8 pictures as float32, 0 to 1."""
-        return pixels_B3HW.to(self._device).float() / 255
+        return pixels_B3HW.to(self._device, non_blocking=True).float() / 255
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """Return the whole picture, resampled to a square of `SIDE` pixels, float32 (3, SIDE, SIDE), 0 to 1."""

@@ -16,18 +16,16 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from scuba_ray.config import EncodeConfig, FitConfig
 from scuba_ray.core.sgd import jitter, orders
 from scuba_ray.core.vectors import unit_and_norm
+from scuba_ray.datasets.pictures import PictureError
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import Backbone, Scaling, SubjectDataset
-from scuba_ray.stages.encode import network_pass, preprocessed
-
-_SIDE = 64
-"""Pixels of the plain pictures that show how a backbone normalises: any square will do."""
+from scuba_ray.stages.embedding import network_pass
+from scuba_ray.stages.reading import decoded, decoder_for
 
 
 def jitters(settings: FitConfig, scaling: Scaling) -> bool:
@@ -70,17 +68,17 @@ class JitteredFeatures:
         encode: EncodeConfig,
         seed: int,
     ) -> None:
-        self._network, self._batch, self._seed = network, settings.batch, seed
-        self._mean_3, self._std_3, size = _normalisation(network)
-        self._pixels_S3HW = torch.empty((len(rows_S), *size), dtype=torch.uint8)
+        self._network, self._batch, self._seed, self._precision = network, settings.batch, seed, encode.precision
+        self._mean_3, self._std_3 = _normalisation(network)
         stimuli = dataset.stimuli().take(rows_S)
-        pictures = preprocessed(network, dataset.images().read, stimuli["uri"].to_pylist(), encode)
-        for row, picture in enumerate(pictures):
-            if isinstance(picture, DataError):
+        decode = decoder_for(network, encode)
+        for row, picture in enumerate(decoded(dataset.images().read, stimuli["uri"].to_pylist(), decode, ahead=2 * encode.batch)):
+            if isinstance(picture, PictureError):
                 raise DataError(f"stimulus {stimuli['stimulus_id'][row]} has an embedding, but its picture is gone: {picture}")
-            # exact for open_clip, which normalises 8-bit pictures last
-            values_3HW = picture * self._std_3[:, None, None] + self._mean_3[:, None, None]
-            self._pixels_S3HW[row] = (values_3HW * 255).round().clamp(0, 255).to(torch.uint8)
+            if row == 0:
+                self._pixels_S3HW = torch.empty((len(rows_S), *picture.shape), dtype=torch.uint8)
+            self._pixels_S3HW[row] = torch.from_numpy(picture)
+        decode.close()
         self._orders = list(islice(orders(len(rows_S), seed), settings.epochs))
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as its worker, and has no name to leave behind
         self._kept: set[int] = set()
@@ -103,23 +101,23 @@ class JitteredFeatures:
         """Jitter and encode every picture, a step's pictures together."""
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0]))
         X_SD = torch.empty(len(self._pixels_S3HW), self._network.dim)
-        mean_311, std_311 = self._mean_3[:, None, None], self._std_3[:, None, None]
         for start in range(0, len(X_SD), self._batch):
             rows_B = self._orders[epoch][start : start + self._batch]
-            pixels_B3HW = (self._pixels_S3HW[rows_B].float() / 255 - mean_311) / std_311
+            pixels_B3HW = self._network.normalise(self._pixels_S3HW[rows_B])
             pixels_B3HW = jitter(pixels_B3HW, generator, mean_3=self._mean_3, std_3=self._std_3)
-            X_SD[rows_B] = unit_and_norm(network_pass(pixels_B3HW, self._network, self._batch))[0]
+            raw_BD = network_pass(pixels_B3HW, self._network, self._batch, self._precision)
+            X_SD[rows_B] = unit_and_norm(raw_BD)[0].cpu()
         return X_SD
 
 
-def _normalisation(network: Backbone) -> tuple[Tensor, Tensor, torch.Size]:
-    """Mean and deviation (3,) by which a backbone normalises, read off a black and a white picture; and its input's size."""
-    plain = [network.preprocess(Image.new("RGB", (_SIDE, _SIDE), colour)) for colour in ("black", "white")]
-    black_3, white_3 = (pixels_3HW.amax((1, 2)) for pixels_3HW in plain)
+def _normalisation(network: Backbone) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (3,) by which a backbone normalises, read off a black and a white pixel."""
+    plain_23HW = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 3, 1, 1)
+    black_3, white_3 = network.normalise(plain_23HW)[:, :, 0, 0].cpu()
     if not bool((white_3 > black_3).all()):
         raise ConfigError(
             f"backbone {network.name} does not normalise pictures by a mean and a deviation, which fit.jitter needs: "
             "set fit.jitter to false"
         )
     std_3 = 1 / (white_3 - black_3)
-    return -black_3 * std_3, std_3, plain[0].shape
+    return -black_3 * std_3, std_3

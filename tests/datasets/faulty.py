@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,3 +69,15 @@ def wait_gone(pid: int, seconds: float = 10.0) -> bool:
     while alive(pid) and time.monotonic() < until:
         time.sleep(0.02)
     return not alive(pid)
+
+
+@dataclass(frozen=True)
+class FaultyThen:
+    """`Faulty` first, then another preprocessing of the picture."""
+
+    marks: str
+    then: Callable[[Image.Image], np.ndarray]
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        Faulty(self.marks)(image)
+        return self.then(image)

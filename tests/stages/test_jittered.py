@@ -128,9 +128,9 @@ def test_only_an_sgd_fit_of_embeddings_loads_the_network(study: TinyStudy, run: 
 
 def test_a_backbone_that_normalises_otherwise_is_refused(study: TinyStudy, run: RunFolder) -> None:
     class PerPicture(OpenClipBackbone):
-        def preprocess(self, image: Image.Image) -> torch.Tensor:
-            pixels_3HW = super().preprocess(image)
-            return pixels_3HW - pixels_3HW.mean((1, 2), keepdim=True)
+        def normalise(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+            pixels_B3HW = super().normalise(pixels_B3HW)
+            return pixels_B3HW - pixels_B3HW.mean((2, 3), keepdim=True)
 
     stage = fit_stage(study, run)
     network = PerPicture("tiny", f"local-dir:{study.folder / 'backbone'}").load("cpu")
