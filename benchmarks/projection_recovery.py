@@ -29,6 +29,7 @@ from scuba_ray.models.clip import OpenClipBackbone  # noqa: E402
 from scuba_ray.phantom.clip_scores import MEAN, STD  # noqa: E402
 from scuba_ray.phantom.scenes import Drawings, load_drawings, render, sample_drawings, sample_scenes  # noqa: E402
 from scuba_ray.phantom.seeds import BANK, HELD_OUT, SUBJECT, generator  # noqa: E402
+from scuba_ray.tables.schemas import PARTITIONS  # noqa: E402
 
 COSINES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1)
 """How near the noisy direction is to the truth."""
@@ -37,7 +38,6 @@ PUBLISHED = 150.0
 NOISES = ("isotropic", "natural")
 SHRINK = (16, 4, 1)
 """Banks are the first 1/16, 1/4 and all of the pictures."""
-HALVES = 2
 BATCH = 256
 
 
@@ -62,10 +62,10 @@ def noisy(truth_VD: torch.Tensor, unit_KD: torch.Tensor, noise: str, level: floa
 
 
 def project(directions_VD: torch.Tensor, bank: tuple[torch.Tensor, torch.Tensor], beta: float) -> Projection:
-    """Both halves of a bank (even and odd pictures) and the whole of it."""
+    """On five parts of a bank, as a run has them, and on the whole of it."""
     unit_KD, norm_K = bank
-    state = empty_state(*directions_VD.shape, partitions=HALVES, nearest=1)
-    update(state, directions_VD, unit_KD, norm_K, torch.arange(len(unit_KD)) % HALVES, offset=0, beta=beta)
+    state = empty_state(*directions_VD.shape, PARTITIONS, nearest=1)
+    update(state, directions_VD, unit_KD, norm_K, torch.arange(len(unit_KD)) % PARTITIONS, offset=0, beta=beta)
     return finish(state, directions_VD)
 
 
@@ -106,7 +106,7 @@ def conditions(truth_VD: torch.Tensor, unit_KD: torch.Tensor, norm_K: torch.Tens
                         "percentile_before": mean(before_V),
                         "percentile_after": mean(percentile(guess_VD, truth_VD)),
                         "n_eff_median": round(float(found.n_eff_PV[-1].median()), 2),
-                        "half_agreement_median": round(float(found.bank_agreement_PV[-1].median()), 4),
+                        "half_agreement_median": round(float(found.half_agreement_V.median()), 4),
                     }
 
 
