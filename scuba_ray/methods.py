@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from scuba_ray import __version__
-from scuba_ray.bank.shards import BankFolder, open_bank
+from scuba_ray.bank.listings import Listing
+from scuba_ray.bank.shards import BankFolder
+from scuba_ray.banks import Embedding, embed_collection, only_collection
 from scuba_ray.config import RunConfig, SubjectConfig
+from scuba_ray.errors import ConfigError
 from scuba_ray.protocols import LOW_LEVEL, Backbone, Resources, Scaling
 from scuba_ray.stages import cautions
 from scuba_ray.stages.bands import PartitionVariance
 from scuba_ray.stages.caption import Caption
-from scuba_ray.stages.encode import EncodeBank, EncodeStimuli
+from scuba_ray.stages.encode import EncodeStimuli
 from scuba_ray.stages.encode_captions import EncodeCaptions, caption_space
 from scuba_ray.stages.features import FeatureSpace
 from scuba_ray.stages.fit import Fit
@@ -28,6 +31,8 @@ from scuba_ray.tables.store import RunFolder
 
 SIGNIFICANCE_CHUNK = 8192
 """Voxels per part of the table `voxels`."""
+OWN_BANK = "images"
+"""What the pictures of a run's own bank are called in it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,10 @@ class Methods:
     study: Study
     folder: RunFolder
     steps: Steps
+
+    def __post_init__(self) -> None:
+        if self.config.bank.similar is not None and not self.study.datasets:
+            raise ConfigError("bank.similar leaves out pictures like a subject's test images, and no subject has a data set")
 
     def encode(self, subject: SubjectConfig, backbone: Backbone) -> Result:
         """Embed what the subject saw (METHOD: raw CLIP embeddings; they are normalised where they are read)."""
@@ -96,17 +105,24 @@ class Methods:
 
     def bank(self) -> tuple[BankFolder, str]:
         """The natural images that weights are projected on, and what made them: a bank built before, or one of the run's own."""
-        if self.study.bank is not None:
-            return self.study.bank, self.study.bank.fingerprint
-        pictures, settings, reader = self.study.pictures, self.config.encode, self.study.reader
-        assert pictures is not None and self.config.bank.images is not None, "a study has a bank or pictures for one"
-        stage = EncodeBank(
-            images=self.config.bank.images, source=self.config.bank.source, backbone=reader, settings=settings, **self._model
+        built, pictures, settings, reader = self.study.bank, self.study.pictures, self.config.bank, self.study.reader
+        if built is not None:
+            self.steps.warn(*cautions.of_bank(built))
+            return built, built.fingerprint
+        assert pictures is not None and settings.images is not None, "a study has a bank or pictures for one"
+        wanted = Listing(OWN_BANK, settings.images, settings.source, "", pictures.fingerprint(), ())
+        seen = {f"{subject.name}/{reader.name}" for subject in self.config.subjects} if settings.similar is not None else set()
+        how = Embedding(
+            backbone=reader,
+            encode=self.config.encode,
+            engine=self.config.engine,
+            device=self.config.device,
+            duplicates=settings.duplicates,
+            similar=settings.similar,
+            test=tuple(result for result in self.steps.results if result.table == "embeddings" and result.key in seen),
         )
-        made = self.steps.complete(
-            stage, key=reader.name, rows=pictures.listing().num_rows, chunk=settings.chunk, inputs=[pictures.fingerprint()]
-        )
-        return open_bank(self.folder.location, reader), made.fingerprint
+        made = embed_collection(self.steps, only_collection(self.folder.location, wanted, pictures), how)
+        return BankFolder(self.folder.location, reader.name, (made.key,)), made.fingerprint
 
     def project(self, subject: SubjectConfig, voxels: Result, bank: tuple[BankFolder, str]) -> Result:
         """Project weights onto natural images by a softmax at inverse temperature beta (METHOD, equations 3 and 4)."""

@@ -120,7 +120,9 @@ def test_run_json_says_what_was_done(finished: RunFolder, study: TinyStudy) -> N
     assert document["complete"] is True
     assert document["versions"]["torch"] and document["scuba_ray"]
     steps = document["steps"]
-    assert [name.split()[0] for name in steps] == ["encode", "fit", "significance", "bank", "project", "caption", "report"]
+    assert [name.split()[0] for name in steps] == [
+        *("encode", "fit", "significance", "scan", "admit", "bank", "project", "caption", "report")
+    ]
     assert steps["encode subj01/tiny"]["rows"] == STIMULI and steps["encode subj01/tiny"]["chunks"] == 3
     assert (Path(finished.location) / "report" / "index.html").stat().st_size > 1000
 
@@ -221,6 +223,24 @@ def test_quarantined_stimuli_take_no_part_and_are_counted(own_study: TinyStudy) 
     assert folder.read("captions").num_rows == OK * 6
 
 
+def test_a_changed_bank_replaces_the_one_before(own_study: TinyStudy) -> None:
+    folder = run(own_study.config())
+    (own_study.folder / "pictures" / "b0004.png").unlink()
+    assert run(own_study.config()).read("bank").num_rows == BANK - 1
+    assert folder.keys("bank") == ["tiny/images"]
+
+
+def test_pictures_like_test_images_are_left_out_of_the_runs_bank(own_study: TinyStudy) -> None:
+    seen = [f"s{index:04d}.png" for index in (2, TEST + 1)]
+    for name in seen:
+        (own_study.folder / "pictures" / name).write_bytes((own_study.folder / "subject" / "images" / name).read_bytes())
+    folder = run(own_study.config(bank__similar=0.99999))
+    assert set(folder.read("bank")["image_id"].to_pylist()) & set(seen) == {seen[1]}, "images of training may be in the bank"
+    assert [(row["key"], "test image s0002" in row["reason"]) for row in folder.quarantine().to_pylist()] == [
+        (f"image_id={seen[0]}", True)
+    ]
+
+
 def test_a_captioner_of_another_backbone_is_refused_before_anything_starts(own_study: TinyStudy) -> None:
     write_backbone(own_study.folder / "backbone", seed=1)
     with pytest.raises(ConfigError, match="was trained for tiny"):
@@ -246,6 +266,7 @@ def test_every_backbone_is_fitted_and_the_captioners_own_is_captioned(own_study:
         ({"subjects": [{"name": "s", "path": "/no/such/place"}]}, "no data set at /no/such/place"),
         ({"bank": {"images": "/no/such/place"}}, "no folder of pictures at /no/such/place"),
         ({"bank": {"path": "/no/such/place"}}, "no finished bank at /no/such/place"),
+        ({"bank": {"path": "/no/such/place", "similar": 0.9}}, "similar is for building a bank"),
         ({"backbones": ["local-dir:/no/such/place"]}, "no/such/place"),
         ({"caption": {"model": "/no/such/place"}}, "no/such/place"),
         ({"device": "cuda:7"}, "device cuda:7 is not available"),
@@ -265,7 +286,11 @@ def test_what_cannot_work_fails_before_anything_starts(
 def test_a_bank_without_readable_pictures(own_study: TinyStudy) -> None:
     for picture in (own_study.folder / "pictures").iterdir():
         picture.write_bytes(b"")
-    with pytest.raises(DataError, match=r"step bank \(tiny\): not one of the 90 rows .*empty file"):
+    with pytest.raises(DataError, match=r"step scan \(images\): not one of the 90 rows .*empty file"):
+        run(own_study.config())
+    for picture in (own_study.folder / "pictures").iterdir():
+        picture.write_bytes(picture.name.encode())
+    with pytest.raises(DataError, match=r"step bank \(tiny/images\): not one of the 90 rows .*no known format"):
         run(own_study.config())
     for picture in (own_study.folder / "pictures").iterdir():
         picture.unlink()

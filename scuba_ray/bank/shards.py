@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote, unquote
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scuba_ray.bank.listings import listed
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import Backbone
 from scuba_ray.tables import files, manifest
@@ -29,10 +29,7 @@ from scuba_ray.tables.manifest import PartEntry
 from scuba_ray.tables.schemas import PARTITIONS
 
 TABLE = "bank"
-LISTINGS = "listings"
-"""Folder of the files that collections are made of, one table each."""
 _NAME, _FINGERPRINT, _DIM = b"backbone", b"backbone_fingerprint", b"dim"
-_PARQUET = ".parquet"
 _AGAIN = "build the bank again with --verify, which makes damaged shards anew"
 
 
@@ -93,7 +90,7 @@ class BankFolder:
     @property
     def unfinished(self) -> tuple[str, ...]:
         """Collections that a build has listed in the folder and that this backbone has not embedded to the end."""
-        return tuple(sorted(listed(self.location) - set(self.collections)))
+        return tuple(one.collection for one in listed(self.location) if one.collection not in self.collections)
 
     @property
     def rows(self) -> int:
@@ -131,6 +128,22 @@ class BankFolder:
                     waiting, held, offset = [table.slice(tile)], held - tile, offset + tile
         if held:
             yield _tile(pa.concat_tables(waiting), offset)
+
+    def batches(self, start: int, stop: int, size: int) -> Iterator[pa.RecordBatch]:
+        """Columns embedding, norm and partition of the rows `[start, stop)` in order, at most `size` at a time.
+
+        Only the shards they lie in are opened; errors as for `tiles`.
+        """
+        end = 0
+        for shard in self.shards:
+            row, end = end, end + shard.rows
+            if end <= start or row >= stop:
+                continue
+            for batch in (one for table in self._batches(shard, size) for one in table.to_batches()):
+                low, high = max(start - row, 0), min(stop - row, len(batch))
+                if low < high:
+                    yield batch.slice(low, high - low)
+                row += len(batch)
 
     def ids(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
         """Picture ids of rows (any shape, any order, repeats allowed); reads the id column of the shards they lie in."""
@@ -210,17 +223,6 @@ def unit_key(backbone: str, collection: str) -> str:
 def collection_of(key: str) -> str:
     """The collection a unit of the table `bank` was made of."""
     return key.partition("/")[2]
-
-
-def listed(location: str) -> set[str]:
-    """Collections that builds have listed in a folder, finished or not."""
-    names = files.names(location, LISTINGS)
-    return {unquote(name.removesuffix(_PARQUET)) for name in names if name.endswith(_PARQUET) and not name.startswith(".")}
-
-
-def listing_file(collection: str) -> str:
-    """Where, in a bank's folder, the files are recorded that a collection is made of."""
-    return f"{LISTINGS}/{quote(collection, safe='+')}{_PARQUET}"
 
 
 def _stated(file: pq.ParquetFile) -> dict[str, str]:

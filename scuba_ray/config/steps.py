@@ -80,6 +80,8 @@ class BankConfig(Part):
     def _one(self) -> BankConfig:
         if (self.path is None) == (self.images is None):
             raise ValueError("give either `path` (a bank built before) or `images` (pictures to build one from)")
+        if self.path is not None and self.similar is not None:
+            raise ValueError("similar is for building a bank: give it with `images`, or to scuba bank build with --subject")
         return self
 
 

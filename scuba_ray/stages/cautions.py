@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scuba_ray.bank.shards import BankFolder
 from scuba_ray.config import FitConfig
 from scuba_ray.tables.schemas import SIGNIFICANT
 from scuba_ray.tables.store import RunFolder
@@ -60,6 +61,13 @@ def alphas(voxels: pa.Table, key: str, settings: FitConfig) -> Iterator[str]:
         f"fit {key}: {share} of {len(voxels):,} {which} have their alpha on the edge of the grid ({above} on the "
         f"largest, {below} on the smallest): widen fit.alpha_log10, now [{low:g}, {high:g}]"
     )
+
+
+def of_bank(bank: BankFolder) -> Iterator[str]:
+    """Whether a bank's folder has collections that this backbone has not embedded to the end."""
+    if bank.unfinished:
+        names = ", ".join(bank.unfinished)
+        yield f"bank {bank.location}: without {names}, which {bank.backbone} has not embedded to the end (scuba bank build does)"
 
 
 def of_import(run: RunFolder, key: str) -> Iterator[str]:
