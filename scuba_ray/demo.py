@@ -80,6 +80,7 @@ def demo_config(out: str, data: str, *, engine: str = "ray", seed: int = 0) -> R
             "backbones": ["phantom:clip"],
             "bank": {"images": f"{data}/bank"},
             "caption": {"model": "phantom:captioner"},
+            "score": {"judges": ["phantom:judge"]},
             "analyses": ["recovery"],
         }
     )

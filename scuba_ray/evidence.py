@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scuba_ray.analyses.comparison import Comparison
 from scuba_ray.config import RunConfig, SubjectConfig
 from scuba_ray.config.scoring import OWN, JudgeConfig
 from scuba_ray.protocols import Backbone
@@ -66,6 +67,11 @@ class Evidence:
             rows, key = dataset.voxels().num_rows, f"{subject.name}/{reader.name}/{stage.judge}"
             results.append(self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs))
         return results
+
+    def compare(self) -> None:
+        """Put methods and controls side by side, once for all subjects that were scored."""
+        if any(result.table == "scores" for result in self.steps.results) and Comparison.name not in self.config.analyses:
+            self.steps.analyse(Comparison(self.config))
 
     def _fitted(self, judge: JudgeConfig) -> set[str]:
         """The judge's name, if it is one of the backbones that were encoded and fitted."""

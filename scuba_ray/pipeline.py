@@ -69,6 +69,7 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
                     captions.append(evidence.rerank(subject, fitted, captions[0]))
                 if config.score is not None and subject.weights is None:
                     evidence.score(subject, captions, voxels)
+            evidence.compare()
             for analysis in study.analyses:
                 steps.analyse(analysis)
             method.report()

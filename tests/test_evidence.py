@@ -14,6 +14,8 @@ from scuba_ray.datasets.preparation import prepare
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.pipeline import run
+from scuba_ray.report.compare import comparison_table
+from scuba_ray.report.render import render
 from scuba_ray.tables.columns import matrix
 from scuba_ray.tables.store import RunFolder
 from tests.study import TinyStudy, write_backbone
@@ -24,7 +26,7 @@ def config(study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> RunCon
     other = write_backbone(tmp_path_factory.mktemp("judge"), seed=5)
     settings = study.settings(out=str(tmp_path_factory.mktemp("evidence") / "run"))
     judges = {"judges": [{"name": "other", "model": f"local-dir:{other}"}]}
-    return make_config({**settings, "rerank": {}, "score": judges, "analyses": ["comparison"]})
+    return make_config({**settings, "rerank": {}, "score": judges})
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +100,18 @@ def test_a_caption_judge_needs_captions(study: TinyStudy) -> None:
         run(make_config({**study.settings(), "score": judges}))
     with pytest.raises(ConfigError, match="a sentence encoder reads no pictures: set `by: caption`"):
         make_config({**study.settings(), "score": {"judges": [{"name": "x", "model": "sentences:y"}]}})
+
+
+def test_methods_stand_side_by_side(finished: RunFolder) -> None:
+    table = comparison_table(finished)
+    assert table["method"].to_pylist().count("brainscuba") == 2, "a row for each judge"
+    shown = render(table, width=200)
+    assert "minus within-ROI shuffled" in shown and "brainscuba-rerank" in shown
+    assert "[" in rows(table, judge="own", method="brainscuba")["minus most frequent"][0].as_py()
+    with pytest.raises(ConfigError, match="no scored voxel of this run is in ROI 'nowhere'; regions: all voxels, faces"):
+        comparison_table(finished, roi="nowhere")
+
+
+def test_a_run_without_scores_has_nothing_to_compare(study: TinyStudy) -> None:
+    with pytest.raises(ConfigError, match="holds no scores of captions"):
+        comparison_table(RunFolder(str(study.folder / "nothing")))

@@ -47,7 +47,7 @@ def voxel_rows(run: RunFolder, columns: Sequence[str] = VOXEL_COLUMNS) -> pa.Tab
 
 
 def captioned(run: RunFolder) -> list[str]:
-    """Keys (subject/backbone) of the voxels that have captions. Captions of further methods are units of their own below these."""
+    """Keys (subject/backbone) of the voxels that have captions; captions of further methods are units below these."""
     return sorted(set(run.keys("captions")) & set(run.keys("voxels")))
 
 
