@@ -19,11 +19,11 @@ from scuba_ray.datasets.content import picture_digest
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import BadRow, ImageSource, SubjectDataset
 from scuba_ray.registry import SEAMS, resolve
-from tests.datasets.packed import pack_tars, pictures_below
+from tests.datasets.packed import pack_parquet, pack_tars, pictures_below
 from tests.study import TinyStudy
 
 DATASETS = {"arrays": "subject"}
-SOURCES: dict[str, Callable[[Path, Path], object]] = {"folder": copytree, "webdataset": pack_tars}
+SOURCES: dict[str, Callable[[Path, Path], object]] = {"folder": copytree, "webdataset": pack_tars, "parquet": pack_parquet}
 """How a folder of pictures becomes what the source reads."""
 SCANNED = pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("bytes", pa.int64()), ("digest", pa.string())])
 
