@@ -22,8 +22,6 @@ SEAMS: dict[str, dict[str, str]] = {
         "folder": "scuba_ray.datasets.images:FolderImages",
         "webdataset": "scuba_ray.datasets.webdataset:TarImages",
         "parquet": "scuba_ray.datasets.parquet_images:ParquetImages",
-        "webdataset": "scuba_ray.datasets.webdataset:TarImages",
-        "parquet": "scuba_ray.datasets.parquet_images:ParquetImages",
     },
     "backbone": {
         "open_clip": "scuba_ray.models.clip:OpenClipBackbone",
