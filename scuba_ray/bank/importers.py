@@ -202,8 +202,8 @@ def _spread(norm_N: npt.NDArray[np.float64]) -> str:
 
 def _named(piece: Piece, prefix: str, first: int, last: int) -> pa.Table:
     """image_id and uri of an array's rows `[first, last)`; where its table names no picture, ARRAY/ROW does."""
-    ids = pa.array([f"{piece.array.stem}/{row}" for row in range(first, last)])
-    uris = pa.array([""] * (last - first))
+    ids = pc.binary_join_element_wise(piece.array.stem, pa.array(np.arange(first, last)).cast(pa.string()), "/")
+    uris = pa.repeat("", last - first)
     if piece.names is not None:
         names = _names(piece.names, piece.names.stat().st_mtime_ns).slice(piece.first + first, last - first)
         ids, uris = (_or_else(names[column], default) for column, default in (("image_id", ids), ("uri", uris)))
