@@ -3,6 +3,7 @@
 Every error names the path of the setting that failed, what it got and what it may be.
 """
 
+from scuba_ray.config.evidence import ConceptsConfig, DescribeConfig, EndpointConfig, LavcaConfig, LocalModelConfig
 from scuba_ray.config.parts import Part
 from scuba_ray.config.run import RunConfig, backbone_config, load_config, make_config
 from scuba_ray.config.scoring import JudgeConfig, RerankConfig, ScoreConfig, SupportConfig
@@ -13,10 +14,15 @@ __all__ = [
     "BackboneConfig",
     "BankConfig",
     "CaptionConfig",
+    "ConceptsConfig",
+    "DescribeConfig",
     "EncodeConfig",
+    "EndpointConfig",
     "EngineConfig",
     "FitConfig",
     "JudgeConfig",
+    "LavcaConfig",
+    "LocalModelConfig",
     "Part",
     "ProjectConfig",
     "ReportConfig",

@@ -27,6 +27,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "captions": ("subject", "backbone", "voxel_id", "partition", "method", "rank"),
     "scores": ("subject", "backbone", "voxel_id", "partition", "method", "rank", "judge"),
     "bands": ("subject", "backbone", "voxel_id", "bands"),
+    "nearest_pictures": ("backbone", "image_id"),
+    "descriptions": ("backbone", "image_id", "model"),
 }
 
 QUARANTINE = pa.schema(
@@ -205,6 +207,24 @@ BANDS = pa.schema(
 of test images; `weight_first` is the first set's band weight, the second has the rest; `stages/bands.py` has the flag's rule."""
 
 
+def nearest_pictures_schema(dim: int) -> pa.Schema:
+    """The bank's pictures that are among the nearest of some voxel, each once: rows of the bank without their partition."""
+    schema = bank_schema(dim)
+    return schema.remove(schema.get_field_index("partition"))
+
+
+DESCRIPTIONS = pa.schema(
+    [
+        ("backbone", pa.string()),
+        ("image_id", pa.string()),
+        ("model", pa.string()),
+        ("caption", pa.string()),
+        ("nouns", pa.list_(pa.string())),
+    ]
+)
+"""What `model` says of a picture on its own: the run's captioner on the picture's embedding, or an image-to-text model."""
+
+
 def schema_for(table: str, dim: int) -> pa.Schema:
     """The schema of `table` for embeddings of length `dim`.
 
@@ -224,5 +244,7 @@ def schema_for(table: str, dim: int) -> pa.Schema:
         "captions": CAPTIONS,
         "scores": SCORES,
         "bands": BANDS,
+        "nearest_pictures": nearest_pictures_schema(dim),
+        "descriptions": DESCRIPTIONS,
     }
     return schemas[table]
