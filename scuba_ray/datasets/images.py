@@ -16,7 +16,6 @@ from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import BadRow
 
 _SAMPLED = 256
-_LISTING = pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("source", pa.string())])
 
 
 class FolderImages:
@@ -59,11 +58,6 @@ class FolderImages:
             except DataError as error:
                 scan.refuse(name, str(error))
         return scan.result()
-
-    def listing(self) -> pa.Table:
-        """Columns image_id, uri and source (the folder's name), sorted by image_id."""
-        names = self.files()["name"]
-        return pa.table({"image_id": names, "uri": names, "source": [self._location.name] * len(names)}, schema=_LISTING)
 
     def read(self, uri: str) -> bytes:
         """Bytes of one picture by its relative path; DataError if it is not there, OSError if the disk or network fails."""

@@ -29,8 +29,6 @@ class ImageSource(Pictures, Protocol):
     Built as `Source(path)` from a local path or a location that `pyarrow.fs` knows. Raises ConfigError if there is nothing at it.
     """
 
-    def listing(self) -> pa.Table: ...
-
     def files(self) -> pa.Table:
         """Columns name str (relative to the path, unique) and bytes i64, sorted by name. Nothing is opened: a listing. Raises
         DataError if there are none."""

@@ -49,8 +49,8 @@ def test_it_is_read_like_any_data_set(phantom: Path) -> None:
     assert dataset.responses(0, 150).shape == (1200, 150)
     for uri in stimuli["uri"].to_pylist()[::50]:
         assert decode_image(dataset.images().read(uri)).size == (64, 64)
-    bank = FolderImages(str(phantom / "bank")).listing()
-    assert len(bank) == 120 and bank["image_id"][0].as_py() == "000/00000.png"
+    bank = FolderImages(str(phantom / "bank")).files()
+    assert len(bank) == 120 and bank["name"][0].as_py() == "000/00000.png"
     assert all(pq.read_table(phantom / "stimuli.parquet")["caption"].to_pylist())
 
 
