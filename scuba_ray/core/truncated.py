@@ -33,7 +33,7 @@ class Candidates:
     index_Vk: Tensor
     """Global indices of the images, different in a row; -1 where there are fewer than k."""
     floor_V: Tensor
-    """The score no other image exceeds, as the search has it: that of the last candidate."""
+    """The score no other image exceeds, as the search has it: that of the last candidate. NaN if there is none."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,16 @@ def truncate(candidates: Candidates, directions_VD: Tensor, count_P: Tensor, *, 
     Returns
     -------
     Truncated
-        Rounding of the scores in float32 is part of the bound: `D * 2^-23` is added to the floor, for search and rescoring.
+        Rounding of the scores in float32 is part of the bound: `D * 2^-23` is added to the floor, for search and rescoring. A
+        search by codes (PQ) has other scores than the embeddings: the floor is then the larger of both last scores.
     """
     score_Vk = torch.bmm(candidates.unit_VkD, directions_VD[:, :, None])[:, :, 0]
     state, kept_PV = _state(candidates, score_Vk, count_P, beta, nearest)
     whole = combine([partition_of(state, partition) for partition in range(len(count_P))])
     peak_PV, mass_PV = (torch.cat(pair).double() for pair in ((state.peak_PV, whole.peak_PV), (state.mass_PV, whole.mass_PV)))
     left_PV = torch.cat([count_P[:, None] - kept_PV, (count_P[:, None] - kept_PV).sum(0, keepdim=True)])
-    floor_V = candidates.floor_V.double() + directions_VD.shape[1] * torch.finfo(torch.float32).eps
+    last_V = torch.where(candidates.index_Vk >= 0, score_Vk, torch.inf).amin(1)
+    floor_V = torch.maximum(candidates.floor_V, last_V).double() + directions_VD.shape[1] * torch.finfo(torch.float32).eps
     log_left_PV = left_PV.double().log() + beta * floor_V - peak_PV
     missing_PV = torch.where(left_PV > 0, torch.sigmoid(log_left_PV - mass_PV.log()), 0.0)
     return Truncated(finish(state, directions_VD), missing_PV)
