@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from scuba_ray.protocols import Chunk, GatherStage, Holding, Receipt, Resources
+from scuba_ray.protocols import Chunk, GatherStage, GatherTask, Holding, Receipt, Resources
 from scuba_ray.tables.contract import check_input, check_output
 from scuba_ray.tables.parts import Unit
 
@@ -63,3 +64,9 @@ class GatherStageTask:
         check_output(self.stage, output.table)
         part = self.unit.write(chunk, output.table, output.bad)
         return Receipt(chunk, part.rows, len(output.bad), time.perf_counter() - began, part.bytes, part.sha256)
+
+
+def passes(task: GatherTask, chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
+    """Chunks as they are asked about together."""
+    for start in range(0, len(chunks), task.together):
+        yield chunks[start : start + task.together]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -17,6 +19,7 @@ from scuba_ray.tables.contract import check_input, check_output
 from scuba_ray.tables.parts import Unit
 from scuba_ray.tables.schemas import KEYS
 
+Value = TypeVar("Value")
 RESUMES = "Finished chunks are kept; running again resumes."
 """How every message of a failed step ends."""
 _PAUSE_SECONDS = 0.5
@@ -130,24 +133,29 @@ def _is_about_rows(error: Exception) -> bool:
 
 
 def run_chunk(task: ChunkTask, chunk: Chunk, retries: int) -> Receipt:
-    """Run one chunk; file and network errors are tried again, at most `retries` times.
+    """Run one chunk; errors as in `attempt`."""
+    return attempt(lambda: task(chunk), step=task.name, chunk=chunk, retries=retries)
+
+
+def attempt(call: Callable[[], Value], *, step: str, chunk: Chunk | None, retries: int) -> Value:
+    """Do a piece of a step's work; file and network errors are tried again, at most `retries` times.
 
     Raises
     ------
     ScubaError
-        The task's own, unchanged; anything else as a WorkerError that names step and chunk.
+        The call's own, unchanged; anything else as a WorkerError that names the step and the chunk, if it is about one.
     """
-    for attempt in range(retries + 1):
+    for again in range(retries + 1):
         try:
-            return task(chunk)
+            return call()
         except OSError as error:
-            if attempt == retries:
-                raise failure(task.name, error, chunk) from error
-            time.sleep(_PAUSE_SECONDS * 2**attempt)
+            if again == retries:
+                raise failure(step, error, chunk) from error
+            time.sleep(_PAUSE_SECONDS * 2**again)
         except ScubaError:
             raise
         except Exception as error:
-            raise failure(task.name, error, chunk) from error
+            raise failure(step, error, chunk) from error
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -161,17 +169,18 @@ def set_up(task: ChunkTask, threads: int) -> None:
     ScubaError
         The task's own, unchanged; anything else as a WorkerError that names the step.
     """
-    _set_threads(threads)
+    set_threads(threads)
     try:
         task.setup()
     except ScubaError:
         raise
     except Exception as error:
         raise failure(task.name, error, None) from error
-    _set_threads(threads)
+    set_threads(threads)
 
 
-def _set_threads(threads: int) -> None:
+def set_threads(threads: int) -> None:
+    """Set torch's threads, if this process has loaded torch."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
