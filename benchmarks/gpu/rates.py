@@ -24,9 +24,10 @@ from transformers import GPT2Config
 from scuba_ray.core.beam import beam_search
 from scuba_ray.core.projection import empty_state, finish, update
 from scuba_ray.core.ridge import fold_of_images, prepare_gram, ridge
+from scuba_ray.models.cached_gpt2 import CachedGPT2
 from scuba_ray.models.captioner_directory import read_captioner
 from scuba_ray.models.files import packaged
-from scuba_ray.models.prefix_model import CachedGPT2, PrefixModel
+from scuba_ray.models.prefix_model import PrefixModel
 
 DEVICE = "cuda"
 NEVER = -1
@@ -100,7 +101,7 @@ def projection_rates(voxels: int = 4096, images: int = 500_000, dim: int = 512, 
 
 
 def caption_rates(tokens: int = 12, beams: int = 5) -> dict[str, Any]:
-    """Captions per second by batch size, with the same number of forced tokens in every sentence."""
+    """Captions per second by batch size and precision, with the same number of forced tokens in every sentence."""
     results: dict[str, Any] = {"tokens": tokens, "beams": beams}
     torch.manual_seed(0)
     for name, read in (
@@ -108,14 +109,25 @@ def caption_rates(tokens: int = 12, beams: int = 5) -> dict[str, Any]:
         ("GPT-2 small", PrefixModel(512, 10, GPT2Config())),
     ):
         model = read.to(DEVICE).eval().requires_grad_(False)
-        for batch in (1, 64, 256, 1024):
-            prefix = model.prefix(torch.randn(batch, model.dim, device=DEVICE) * 3)
+        said: dict[torch.dtype, torch.Tensor] = {}
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            language = CachedGPT2(model.gpt, dtype)
+            for batch in (1, 64, 256, 1024):
+                noise = torch.randn(batch, model.dim, generator=torch.Generator().manual_seed(batch))
+                prefix = model.prefix(noise.to(DEVICE) * 3)
 
-            def run(model: PrefixModel = model, prefix: torch.Tensor = prefix) -> object:
-                with torch.inference_mode():
-                    return beam_search(CachedGPT2(model.gpt), prefix, stop=NEVER, beams=beams, max_tokens=tokens)
+                def run(language: CachedGPT2 = language, prefix: torch.Tensor = prefix) -> torch.Tensor:
+                    with torch.inference_mode():
+                        return beam_search(language, prefix, stop=NEVER, beams=beams, max_tokens=tokens).token_VML[:, 0]
 
-            results[f"{name} batch {batch} captions/s"] = batch / median_seconds(run, 3)
+                torch.cuda.reset_peak_memory_stats()
+                held = torch.cuda.memory_allocated()
+                label = f"{name} {dtype} batch {batch}".replace("torch.", "")
+                results[f"{label} captions/s"] = batch / median_seconds(run, 3)
+                results[f"{label} peak MiB"] = (torch.cuda.max_memory_allocated() - held) / 2**20
+                said[dtype] = run()
+            same = (said[dtype] == said[torch.float32]).all(dim=1).float().mean()
+            results[f"{name} {dtype} same sentence as float32".replace("torch.", "")] = float(same)
     return results
 
 

@@ -114,16 +114,30 @@ class CaptionConfig(Part):
     # clipcap only: fingerprint of the backbone the checkpoint reads, where that is not open_clip:ViT-B-32-quickgelu/openai by
     # name, such as a copy of it in a local directory (the error message of a mismatch gives the fingerprint)
     trained_for: str | None = None
-    # beams kept at every step; larger searches wider
+    # beam: CLIPCap's own rule. greedy: always the likeliest token (what CLIPCap's published `generate2` does). nucleus: drawn
+    rule: Literal["beam", "greedy", "nucleus"] = "beam"
+    # beam only: beams kept at every step; larger searches wider
     beams: int = Field(5, ge=1)
+    # nucleus only: probability mass of the likeliest tokens that one is drawn from; larger is more varied
+    top_p: float = Field(0.9, gt=0, le=1)
+    # nucleus only: captions drawn per voxel; the likeliest one is shown, re-ranking chooses among all
+    samples: int = Field(5, ge=1)
+    # nucleus only: seed of the draws; a voxel's draws depend on it, on the voxel and on nothing else
+    seed: int = Field(0, ge=0)
     # longest caption, tokens
     max_tokens: int = Field(67, ge=1)
     # softmax temperature of the next token; larger is flatter
     temperature: float = Field(1.0, gt=0)
     # a beam ends at this token
     stop: str = "."
+    # arithmetic of the language model. float16 and bfloat16 are faster on a GPU and can change a caption, so they are part of a
+    # result's fingerprint
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
     # voxels decoded together; larger is faster until memory ends, results do not change
     batch: int = Field(64, ge=1)
+    # GiB that decoding may take on the device beside the weights; fewer voxels than `batch` are decoded together if it has to
+    # be (formula: `models.cached_gpt2.decoding_bytes`). none sets no limit
+    memory_gib: float | None = Field(None, gt=0)
     # projections per chunk
     chunk: int = Field(1024, ge=1)
 

@@ -78,6 +78,10 @@ class Captioner(Protocol):
         """Raise ConfigError unless `backbone` is the one this captioner reads."""
         ...
 
-    def captions(self, embeddings_VD: torch.Tensor) -> list[list[CaptionBeam]]:
-        """For each embedding its beams, best first. A row's beams do not depend on the rows beside it."""
+    def captions(self, embeddings_VD: torch.Tensor, keys: Sequence[str] | None = None) -> list[list[CaptionBeam]]:
+        """For each embedding its beams (or samples), best first. A row's beams do not depend on the rows beside it.
+
+        `keys` name the rows where captions are drawn: rows of different names draw independently, and a name draws the same
+        again. Without them a row's name is its embedding.
+        """
         ...

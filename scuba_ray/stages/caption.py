@@ -44,7 +44,10 @@ class Caption:
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The captioner's fingerprint covers its checkpoint and language model; the rest is how it decodes."""
-        decoding = self.settings.model_dump(mode="json", include={"beams", "max_tokens", "temperature", "stop"})
+        settings = self.settings
+        of_rule = {"beam": {"beams"}, "greedy": {"rule"}, "nucleus": {"rule", "top_p", "samples", "seed"}}[settings.rule]
+        precision = set() if settings.precision == "float32" else {"precision"}
+        decoding = settings.model_dump(mode="json", include={"max_tokens", "temperature", "stop"} | of_rule | precision)
         return {"captioner": self.captioner.fingerprint, "method": METHOD, **decoding}
 
     def setup(self) -> None:
@@ -59,7 +62,9 @@ class Caption:
         return self.run.slice("projections", key, chunk.start, chunk.stop, columns=self.input_columns)
 
     def __call__(self, rows: pa.Table) -> StageOutput:
-        written = self._writer.captions(torch.tensor(matrix(rows["embedding"])))
+        places = zip(rows["voxel_id"].to_pylist(), rows["partition"].to_pylist(), strict=True)
+        keys = [f"{self.subject}/{self.backbone}/{voxel}/{partition}" for voxel, partition in places]
+        written = self._writer.captions(torch.tensor(matrix(rows["embedding"])), keys)
         best = [beams[0] for beams in written]
         columns = {
             "subject": self.subject,

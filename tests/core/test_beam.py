@@ -6,31 +6,11 @@ import itertools
 import math
 
 import pytest
-import torch
 
 from scuba_ray.core.beam import beam_search
+from tests.core.table_model import Table, start
 
 STOP = 3
-
-
-class Table:
-    """A bigram model: the prefix's first number is the row to start from. Behaves like a cached model, and counts rows."""
-
-    def __init__(self, probability_NN: list[list[float]]) -> None:
-        self.log_NN = torch.tensor(probability_NN, dtype=torch.float64).log()
-        self.rows: list[int] = []
-        self.sequences: list[list[int]] = []
-
-    def prefill(self, prefix_VPE: torch.Tensor) -> torch.Tensor:
-        start = prefix_VPE[:, 0, 0].long()
-        self.sequences = [[int(token)] for token in start]
-        return self.log_NN[start] + 1.5  # logits are defined up to a constant
-
-    def advance(self, source_R: torch.Tensor, token_R: torch.Tensor) -> torch.Tensor:
-        self.rows.append(len(source_R))
-        pairs = zip(source_R.tolist(), token_R.tolist(), strict=True)
-        self.sequences = [[*self.sequences[source], token] for source, token in pairs]
-        return self.log_NN[[sequence[-1] for sequence in self.sequences]]
 
 
 CHAIN = [
@@ -39,10 +19,6 @@ CHAIN = [
     [0.25, 0.05, 0.10, 0.60],
     [0.97, 0.01, 0.01, 0.01],
 ]
-
-
-def start(*tokens: int) -> torch.Tensor:
-    return torch.tensor(tokens, dtype=torch.float64)[:, None, None]
 
 
 def mean_logprob(first: int, sentence: tuple[int, ...]) -> float:

@@ -15,7 +15,7 @@ from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.models.captioner_training import TrainingSettings
 from scuba_ray.models.clipcap import PUBLISHED_BACKBONE, PrefixCaptioner, make_captioner
 from scuba_ray.models.prefix_model import PrefixModel
-from scuba_ray.protocols import Captioner
+from scuba_ray.protocols import CaptionBeam, Captioner
 from tests.models.published import token_of, write_clipcap, write_gpt2
 from tests.models.test_captioner_training import DIM, SETTINGS, THINGS, pairs, train
 from tests.parity.published_beam import generate_beam
@@ -69,6 +69,58 @@ def test_a_rows_beams_are_its_own(trained: Path) -> None:
     twice = small.captions(torch.cat([embedding[:3], embedding[:3]]))
     assert twice[:3] == twice[3:]
     assert small.captions(embedding[:0]) == []
+
+
+def test_greedy_is_one_beam(trained: Path) -> None:
+    embedding = torch.cat([next(iter(pairs(5, 20)))[0], torch.randn(10, DIM)])
+    greedy = make_captioner(CaptionConfig(model=str(trained), rule="greedy")).load("cpu").captions(embedding)
+    one = make_captioner(CaptionConfig(model=str(trained), beams=1)).load("cpu").captions(embedding)
+    assert greedy == one and {len(row) for row in greedy} == {1}
+
+
+def test_samples_are_the_voxels_own(trained: Path) -> None:
+    settings = CaptionConfig(model=str(trained), rule="nucleus", samples=4, top_p=0.95, temperature=2.0, max_tokens=12, batch=7)
+    captioner = make_captioner(settings).load("cpu")
+    embedding = torch.randn(20, DIM)
+    keys = [f"s1/clip/{voxel}/-1" for voxel in range(20)]
+    together = captioner.captions(embedding, keys)
+    for row in together:
+        assert len(row) == 4
+        assert [beam.logprob for beam in row] == sorted((beam.logprob for beam in row), reverse=True)
+    assert len({beam.text for row in together for beam in row}) > 30, "varied"
+    order = torch.randperm(20).tolist()
+    shuffled = captioner.captions(embedding[order], [keys[voxel] for voxel in order])
+    assert texts(shuffled) == texts([together[voxel] for voxel in order])
+    same = captioner.captions(embedding[:1].expand(3, -1), ["a", "b", "a"])
+    assert same[0] == same[2] != same[1], "equal embeddings of different voxels draw independently"
+    unnamed = captioner.captions(embedding[[0, 1, 0]])
+    assert unnamed[0] == unnamed[2] != unnamed[1]
+    other = make_captioner(settings.model_copy(update={"seed": 1})).load("cpu").captions(embedding, keys)
+    assert texts(other) != texts(together)
+
+
+def texts(rows: list[list[CaptionBeam]]) -> list[list[str]]:
+    return [[beam.text for beam in row] for row in rows]
+
+
+def test_the_batch_is_made_to_fit_the_memory(trained: Path) -> None:
+    embedding = torch.randn(30, DIM)
+    free = make_captioner(CaptionConfig(model=str(trained))).load("cpu")
+    tight = make_captioner(CaptionConfig(model=str(trained), memory_gib=0.01)).load("cpu")
+    assert isinstance(free, PrefixCaptioner) and isinstance(tight, PrefixCaptioner)
+    assert 1 <= tight._batch < free._batch == 64
+    assert texts(tight.captions(embedding)) == texts(free.captions(embedding))
+    half = PrefixCaptioner(str(trained), memory_gib=0.01, precision="bfloat16")
+    assert half._batch > tight._batch
+    with pytest.raises(ConfigError, match=r"caption\.memory_gib must be >= .* for one voxel of"):
+        make_captioner(CaptionConfig(model=str(trained), memory_gib=1e-6))
+
+
+def test_half_precision_says_what_was_learned(trained: Path) -> None:
+    embedding = next(iter(pairs(77_777, 40)))[0]
+    full = make_captioner(CaptionConfig(model=str(trained))).load("cpu").captions(embedding)
+    half = make_captioner(CaptionConfig(model=str(trained), precision="bfloat16")).load("cpu").captions(embedding)
+    assert sum(a[0].text == b[0].text for a, b in zip(full, half, strict=True)) >= 36
 
 
 def test_embeddings_that_are_not_numbers(trained: Path) -> None:

@@ -61,7 +61,7 @@ def test_the_published_checkpoint_decodes_as_published(clipcap: tuple[Path, Path
     network = captioner._network
     assert network is not None
     embedding = torch.randn(3, 512) * 2
-    found = captioner.beams(embedding)
+    found = captioner.decode(embedding, ["one", "two", "three"])
     for voxel, row in enumerate(embedding):
         reference = generate_beam(network.gpt, network.prefix(row[None]), token_of(gpt2, "."), entry_length=5)
         tokens = [beam[:length].tolist() for beam, length in zip(found.token_VML[voxel], found.length_VM[voxel], strict=True)]

@@ -1,7 +1,7 @@
-"""A straight port of the published CLIPCap decoding loop: one voxel a call, no cache. The reference our beams must equal.
+"""Straight ports of the published CLIPCap decoding loops: one voxel a call, no cache. The references our captions must equal.
 
-It also keeps what float32 comparisons need: the smallest margin by which a beam entered or missed the kept set, or by which
-two finished beams are ranked.
+The beam loop also keeps what float32 comparisons need: the smallest margin by which a beam entered or missed the kept set, or by
+which two finished beams are ranked.
 """
 
 from __future__ import annotations
@@ -73,6 +73,29 @@ def generate_beam(  # noqa: PLR0917 (the published signature)
     margin = min(margin, float((ranked[:-1] - ranked[1:]).min())) if beam_size > 1 else margin
     cut = [tokens[i, : int(seq_lengths[i])].tolist() for i in order]
     return Reference(cut, ranked.tolist(), margin)
+
+
+@torch.no_grad()
+def generate2(
+    gpt: torch.nn.Module, embed: Tensor, stop_token_index: int, entry_length: int = 67, top_p: float = 0.8
+) -> list[int]:
+    """The published `generate2` at temperature 1: it removes all but the nucleus, and then takes the likeliest token."""
+    tokens: list[int] = []
+    generated = embed
+    for _ in range(entry_length):
+        logits = gpt(inputs_embeds=generated, use_cache=False).logits[:, -1, :]
+        sorted_logits, sorted_indices = torch.sort(logits, descending=True)
+        cumulative = torch.cumsum(sorted_logits.softmax(dim=-1), dim=-1)
+        remove = cumulative > top_p
+        remove[..., 1:] = remove[..., :-1].clone()
+        remove[..., 0] = False
+        logits[:, sorted_indices[remove]] = -float("inf")
+        next_token = torch.argmax(logits, -1).unsqueeze(0)
+        generated = torch.cat((generated, gpt.transformer.wte(next_token)), dim=1)
+        tokens.append(int(next_token))
+        if tokens[-1] == stop_token_index:
+            break
+    return tokens
 
 
 def gap(values: Tensor, kept: int) -> float:

@@ -1,0 +1,36 @@
+"""What the fingerprint of captions covers: what can change a caption, and nothing else."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scuba_ray.config import CaptionConfig
+from scuba_ray.protocols import Resources
+from scuba_ray.stages.caption import Caption
+
+
+def made_of(**settings: Any) -> dict[str, Any]:
+    stage = Caption(
+        subject="s", backbone="clip", captioner=SimpleNamespace(fingerprint="f"), run=None,  # type: ignore[arg-type]
+        settings=CaptionConfig(model="m", **settings), resources=Resources(),
+    )  # fmt: skip
+    return dict(stage.fingerprint())
+
+
+def test_the_published_rule_is_known_by_its_own_settings_alone() -> None:
+    published = {"captioner": "f", "method": "brainscuba", "beams": 5, "max_tokens": 67, "temperature": 1.0, "stop": "."}
+    assert made_of() == published
+    assert made_of(batch=7, memory_gib=2, chunk=3, top_p=0.5, samples=9, seed=4) == published
+
+
+def test_other_rules_are_not_known_by_beams() -> None:
+    assert made_of(rule="greedy") == made_of(rule="greedy", beams=9, top_p=0.5, seed=4) != made_of(beams=1)
+    assert made_of(rule="nucleus") == made_of(rule="nucleus", beams=9)
+
+
+@pytest.mark.parametrize("change", [{"top_p": 0.5}, {"samples": 9}, {"seed": 1}, {"temperature": 2.0}, {"precision": "float16"}])
+def test_what_changes_a_sample_changes_the_fingerprint(change: dict[str, Any]) -> None:
+    assert made_of(rule="nucleus") != made_of(rule="nucleus", **change)
