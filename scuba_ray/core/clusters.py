@@ -64,7 +64,7 @@ def find_clusters(unit_VND: Tensor, present_VN: Tensor, *, largest: int = 4, thr
     best_V = torch.full((len(gram_VNN),), torch.nan, device=gram_VNN.device)
     for k in range(2, largest + 1):
         found_VN = spherical_kmeans(gram_VNN, present_VN, k, seed)
-        score_V = silhouette(gram_VNN, found_VN)
+        score_V = silhouette(gram_VNN, found_VN, k)
         better_V = score_V > best_V.nan_to_num(-torch.inf)
         best_V = torch.where(better_V, score_V, best_V)
         taken_V = better_V & (score_V >= threshold)
@@ -132,7 +132,7 @@ def spherical_kmeans(gram_VNN: Tensor, present_VN: Tensor, k: int, seed: int) ->
     return torch.where(present_VN, label_VN, -1)
 
 
-def silhouette(gram_VNN: Tensor, label_VN: Tensor) -> Tensor:
+def silhouette(gram_VNN: Tensor, label_VN: Tensor, k: int) -> Tensor:
     """Mean silhouette (V,) with the distance 1 - cosine; a picture alone in its cluster counts 0. NaN for a single cluster.
 
     Parameters
@@ -140,10 +140,9 @@ def silhouette(gram_VNN: Tensor, label_VN: Tensor) -> Tensor:
     gram_VNN : Tensor of shape (V, N, N)
         Cosines of the pictures.
     label_VN : Tensor of shape (V, N), int64
-        Cluster of each picture; -1 is left out.
+        Cluster of each picture, below `k`; -1 is left out.
     """
     present_VN = label_VN >= 0
-    k = max(int(label_VN.max()) + 1, 1)
     member_VNk = _members(label_VN.clamp(min=0)[..., None], present_VN, k)[:, :, 0]
     size_Vk = member_VNk.sum(1)
     total_VNk = (1 - gram_VNN) @ member_VNk

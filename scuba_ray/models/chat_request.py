@@ -17,7 +17,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from scuba_ray.config.evidence import EndpointConfig
+from scuba_ray.config import EndpointConfig
 from scuba_ray.errors import DataError
 
 LARGEST = 1 << 20

@@ -19,7 +19,7 @@ from scuba_ray.models.hugging_face import model_directory, model_fingerprint
 if TYPE_CHECKING:
     from PIL import Image
 
-    from scuba_ray.config.evidence import DescribeConfig
+    from scuba_ray.config import DescribeConfig
 
 
 class ImageToText:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from scuba_ray.config.evidence import LavcaConfig
+from scuba_ray.config import LavcaConfig
 from scuba_ray.errors import DataError
 
 KEYWORDS = """Below are descriptions of {count} pictures that drive one place of the visual cortex most.

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from scuba_ray.config.evidence import EndpointConfig
+from scuba_ray.config import EndpointConfig
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.models.chat_request import NoAnswerError, ask
 from scuba_ray.models.language import Question, Refusal, read_list

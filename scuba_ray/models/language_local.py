@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from scuba_ray.config.evidence import LocalModelConfig
+from scuba_ray.config import LocalModelConfig
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.models.hugging_face import model_directory, model_fingerprint
 from scuba_ray.models.language import Question, Refusal, clean

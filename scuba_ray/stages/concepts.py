@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from scuba_ray.config.evidence import ConceptsConfig
+from scuba_ray.config import ConceptsConfig
 from scuba_ray.core.clusters import find_clusters, project_clusters
 from scuba_ray.models.nouns import nouns_of
 from scuba_ray.protocols import Captioner, Chunk, Resources, StageOutput

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from scuba_ray.config.evidence import DescribeConfig
+from scuba_ray.config import DescribeConfig
 from scuba_ray.datasets import make_images
 from scuba_ray.datasets.pictures import decode_image
 from scuba_ray.errors import DataError

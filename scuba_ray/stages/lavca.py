@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from scuba_ray.config.evidence import LavcaConfig
+from scuba_ray.config import LavcaConfig
 from scuba_ray.core.keywords import keep_by_drive, rank_by_tf_idf, sentence_of
 from scuba_ray.core.vectors import cosine
 from scuba_ray.models import language
