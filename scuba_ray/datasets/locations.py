@@ -10,7 +10,6 @@ import functools
 import re
 from collections import OrderedDict
 from collections.abc import Collection
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any
@@ -77,19 +76,24 @@ def read_picture(path: str) -> bytes:
     return _read(filesystem, inside, path)
 
 
-def _read(filesystem: Any, inside: str, path: str) -> bytes:
+def _read(filesystem: Any, inside: str, path: str, root: str | None = None) -> bytes:
     try:
         with filesystem.open_input_file(inside) as file:
             if file.size() > MAX_BYTES:
                 raise DataError(f"{path} has {file.size():,} bytes, more than {MAX_BYTES:,}: no picture")
             data: bytes = file.read()
     except OSError as error:
-        raise fault(filesystem, inside, path, error) from error
+        raise _fault(filesystem, inside, path, root, error) from error
     return data
 
 
-def fault(filesystem: Any, inside: str, path: str, error: OSError) -> OSError | DataError:
-    """What `error` on opening or reading a file is: the file's own fault (DataError), or the disk's or network's (as it is)."""
+def _fault(filesystem: Any, inside: str, path: str, root: str | None, error: OSError) -> OSError | DataError:
+    """What `error` on opening or reading a file is: the file's own fault (DataError), or the disk's or network's.
+
+    A file below a folder `root` that is gone too (a disk that is not mounted any more) is not at fault.
+    """
+    if root is not None and filesystem.get_file_info(root).type == pafs.FileType.NotFound:
+        return OSError(f"{path} cannot be read: the folder is not there any more")
     if filesystem.get_file_info(inside).type == pafs.FileType.File and not isinstance(error, PermissionError):
         return error
     return DataError(f"{path} cannot be read: {error}")
@@ -120,11 +124,6 @@ class Location:
     def __reduce__(self) -> tuple[type[Location], tuple[str]]:
         return Location, (self.path,)
 
-    @cached_property
-    def name(self) -> str:
-        """What the folder or file is called."""
-        return PurePosixPath(self._root).name if self._single is None else str(self._single.base_name)
-
     def files(self, extensions: Collection[str]) -> list[tuple[str, int]]:
         """Relative name and size of all files whose name ends, in any case, in one of `extensions`, sorted by name.
 
@@ -149,7 +148,7 @@ class Location:
             raise DataError(f"a file below {self.path} has a name that is not UTF-8: {error.object!r}; rename it") from error
         return sorted(found)
 
-    def inside(self, name: str) -> str:
+    def _inside(self, name: str) -> str:
         """The path of a relative name on the filesystem. Raises DataError if it leads out of the folder."""
         parts = PurePosixPath(name).parts
         if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
@@ -166,23 +165,23 @@ class Location:
         OSError
             If the disk or network fails.
         """
-        return _read(self._filesystem, self.inside(name), f"{name!r} in {self.path}")
+        return _read(self._filesystem, self._inside(name), f"{name!r} in {self.path}", self._root)
 
     def stream(self, name: str, buffer: int) -> Any:
         """A file to be read once from its beginning, `buffer` bytes a request; errors as in `read`."""
-        inside = self.inside(name)
+        inside = self._inside(name)
         try:
             return self._filesystem.open_input_stream(inside, compression=None, buffer_size=buffer)
         except OSError as error:
-            raise fault(self._filesystem, inside, f"{name!r} in {self.path}", error) from error
+            raise _fault(self._filesystem, inside, f"{name!r} in {self.path}", self._root, error) from error
 
     def open(self, name: str) -> Any:
         """A file to be read anywhere; errors as in `read`."""
-        inside = self.inside(name)
+        inside = self._inside(name)
         try:
             return self._filesystem.open_input_file(inside)
         except OSError as error:
-            raise fault(self._filesystem, inside, f"{name!r} in {self.path}", error) from error
+            raise _fault(self._filesystem, inside, f"{name!r} in {self.path}", self._root, error) from error
 
     def read_at(self, name: str, offset: int, size: int) -> bytes:
         """`size` bytes of a file from `offset`, fewer where it ends; errors as in `read`. The last 32 files stay open."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -76,7 +77,7 @@ def places(request: pytest.FixtureRequest, study: TinyStudy, tmp_path: Path) -> 
     return request.param, place, min(path for path in place.rglob("*") if path.is_file())
 
 
-def opened(name: str, place: Path) -> ImageSource:
+def opened(name: str, place: Path | str) -> ImageSource:
     made: ImageSource = pickle.loads(pickle.dumps(make_images(name, str(place))))
     return made
 
@@ -151,6 +152,25 @@ def test_a_file_that_vanishes_after_the_listing_is_a_bad_row(places: tuple[str, 
     file.unlink()
     table, bad = opened(name, place).scan(names)
     assert bad and len(table) > 0 and all(file.name in row.key for row in bad)
+
+
+def test_a_folder_that_vanishes_is_nobodys_bad_row(places: tuple[str, Path, Path]) -> None:
+    """A disk that is not mounted any more must not send every picture to quarantine."""
+    name, place, _ = places
+    source = opened(name, place)
+    names = source.files()["name"].to_pylist()
+    place.rename(place.with_name("elsewhere"))
+    with pytest.raises(OSError, match="not there any more"):
+        source.scan(names)
+
+
+def test_what_fsspec_reaches_is_scanned_alike(places: tuple[str, Path, Path]) -> None:
+    name, place, _ = places
+    fsspec.filesystem("memory").put(str(place), f"/conformance-{name}", recursive=True)
+    source = opened(name, f"memory://conformance-{name}")
+    assert scan_all(source) == scan_all(opened(name, place)) and source.fingerprint() == opened(name, place).fingerprint()
+    for row in scan_all(source)[0][::20]:
+        assert picture_digest(source.read(row["uri"])) == row["digest"]
 
 
 def test_nothing_to_find_is_said(places: tuple[str, Path, Path], tmp_path: Path) -> None:
