@@ -220,6 +220,8 @@ def _portions(location: str, wanted: Listing, found: pa.Table) -> list[Listing]:
     mine = [one for one in known if one.name == wanted.collection]
     earlier = tuple(one.collection for one in known)
     imported = tuple(sorted(key for key in manifest.load(location, TABLE) if collection_of(key) not in earlier))
+    if wanted.collection in map(collection_of, imported):
+        raise _refusal(location, wanted, "its embeddings were imported")
     if not mine:
         return [record(location, replace(wanted, earlier=earlier, imported=imported), found)]
     have = pa.concat_tables([files_of(location, one.collection) for one in mine])

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scuba_ray.bank.importers import Embeddings, choose_norms, open_embeddings
+from scuba_ray.bank.importers import NORMS, Embeddings, choose_norms, open_embeddings
+from scuba_ray.bank.info import STATISTICS
 from scuba_ray.bank.layouts import Layout
 from scuba_ray.bank.listings import listed
 from scuba_ray.bank.shards import TABLE, BankFolder, collection_of, open_bank, shard_metadata, unit_key
@@ -23,7 +24,7 @@ from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.protocols import Backbone, Resources
 from scuba_ray.records import steps_in
-from scuba_ray.stages.bank_import import IMPORTED, NORMS, ImportBank
+from scuba_ray.stages.bank_import import IMPORTED, ImportBank
 from scuba_ray.tables import manifest
 from scuba_ray.tables.progress import Listener
 from scuba_ray.tables.store import RunFolder
@@ -133,8 +134,8 @@ def _norm_to_take(bank: BankFolder, network: Backbone) -> str:
     for shard in bank.shards:
         with bank.open(shard) as file:
             about = file.schema_arrow.metadata
-        if shard.rows and b"statistics" in about and about.get(NORMS, b"raw") == b"raw":
-            total += json.loads(about[b"statistics"])["norm_mean"] * shard.rows
+        if shard.rows and STATISTICS in about and about.get(NORMS, b"raw") == b"raw":
+            total += json.loads(about[STATISTICS])["norm_mean"] * shard.rows
             rows += shard.rows
     if rows:
         return f"the {rows:,} raw embeddings of {network.name} in this bank have a mean norm of {total / rows:.4g}"
@@ -166,12 +167,17 @@ def _check_ids(embeddings: Embeddings, others: BankFolder) -> None:
 
     Holds 8 bytes an id: their hashes. Those that are equal are looked at again.
     """
+    run = RunFolder(others.location)
+    finished = {collection_of(key) for key in run.keys(TABLE)}
+    begun = [name for name in run.keys("admitted") if name not in finished]
 
     def own() -> Iterator[list[str]]:
         for start in range(0, embeddings.rows, _AT_ONCE):
             yield embeddings.named(start, min(start + _AT_ONCE, embeddings.rows))["image_id"].to_pylist()
 
     def there() -> Iterator[list[str]]:
+        for name in begun:  # a build that was stopped will embed these
+            yield run.read("admitted", key=name, columns=["image_id"])["image_id"].to_pylist()
         for shard in others.shards:
             with others.open(shard) as file:
                 yield file.read(columns=["image_id"])["image_id"].to_pylist()
@@ -183,7 +189,7 @@ def _check_ids(embeddings: Embeddings, others: BankFolder) -> None:
             f"{embeddings.pieces[0].array.parent}: the image id {twice!r} is given to two rows; each picture of a bank needs one "
             "of its own: mend the table of pictures, or import the arrays as plain ones (--layout npy) under ARRAY/ROW"
         )
-    known = _repeated(chain(own(), there()), np.concatenate([mine, _hashes(there())])) if others.keys else None
+    known = _repeated(chain(own(), there()), np.concatenate([mine, _hashes(there())]))
     if known is not None:
         raise ConfigError(
             f"the bank at {others.location} has a picture {known!r} already, in another collection; if they are different "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from scuba_ray.bank.info import info
 from scuba_ray.bank.layouts import Layout
 from scuba_ray.bank.shards import BankFolder, open_bank, partition_of
 from scuba_ray.banks import build_bank
@@ -94,8 +96,7 @@ def test_unit_vectors_get_the_norm_that_is_stated(layout: Layout, how: str, tmp_
         embedding_D, norm = found[name]
         np.testing.assert_allclose(embedding_D.astype(np.float32), wanted[row], atol=1e-3 * np.linalg.norm(wanted[row]))
         assert norm == pytest.approx(np.linalg.norm(wanted[row]), rel=1e-6)
-    with bank.open(bank.shards[0]) as file:
-        assert file.schema_arrow.metadata[b"norms"].decode() == ("file" if how == "file" else "constant 10.2")
+    assert info(bank.location)[0]["norms"] == ("file" if how == "file" else "constant 10.2")
 
 
 def names_in_order(layout: Layout) -> list[str]:
@@ -214,6 +215,19 @@ def test_a_collection_that_was_built_from_pictures_is_left_alone(tmp_path: Path)
     with pytest.raises(ConfigError, match=r"the collection in .* is made of pictures embedded by `scuba bank build`"):
         imported(folder, tmp_path / "bank")
     assert imported(folder, tmp_path / "bank", collection="more").rows == ROWS + 5
+    with pytest.raises(ConfigError, match=r"a collection more, and its embeddings were imported; .*--collection"):
+        build_bank(images=str(tmp_path / "in"), backbone=CLIP, out=str(tmp_path / "bank"), engine=LOCAL, collection="more")
+    assert [(one["rows"], one["norms"]) for one in info(str(tmp_path / "bank"))] == [(ROWS + 5, "raw")]
+
+
+def test_ids_that_a_stopped_build_is_about_to_embed_are_taken(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", 5, 0, "p")
+    build_bank(images=str(tmp_path / "in"), backbone=CLIP, out=str(tmp_path / "bank"), engine=LOCAL)
+    shutil.rmtree(tmp_path / "bank" / "bank")
+    folder = write_clip_retrieval(tmp_path / "arrays", made(rows=5), (5,), key=[f"p000{row}.png" for row in range(5)])
+    with pytest.raises(ConfigError, match=r"has a picture 'p0000.png' already"):
+        imported(folder, tmp_path / "bank")
+    assert imported(folder, tmp_path / "bank", prefix="a/").rows == 5
 
 
 def test_an_id_given_twice_is_named(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from scuba_ray.tables.columns import vectors
 IDS = ("image_id", "key", "image_path", "id")
 ADDRESSES = ("uri", "url", "path", "image_path")
 """Columns of a table of pictures that name them and say where they are; the first one there is taken."""
+NORMS = b"norms"
+"""Key of a shard's schema metadata: whence its norms (`str(Norms)`). Shards of embedded pictures lack it: those are raw."""
 UNIT = 1e-3
 """Norms within this of 1 are those of unit vectors, rounded to float16 or not."""
 SAMPLE = 1024

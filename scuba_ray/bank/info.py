@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from scuba_ray.bank.importers import NORMS
 from scuba_ray.bank.listings import listed, name_of
 from scuba_ray.bank.shards import BankFolder, banks_at, collection_of
 from scuba_ray.errors import ConfigError
@@ -66,6 +67,7 @@ def _describe(bank: BankFolder, left_out: Mapping[str, Counter[str]]) -> dict[st
         "partitions": [sum(one["partitions"][p] for one in stated) for p in range(PARTITIONS)] if known else None,
         "norm_mean": mean,
         "norm_sd": deviation,
+        "norms": ", ".join(sorted({one["norms"] for one in stated})),
         "listed": bank.rows + quarantined.total(),
         "quarantined": dict(sorted(quarantined.items())),
     }
@@ -73,8 +75,8 @@ def _describe(bank: BankFolder, left_out: Mapping[str, Counter[str]]) -> dict[st
 
 def _statistics(bank: BankFolder, shard: PartEntry) -> dict[str, Any]:
     with bank.open(shard) as file:
-        stated: dict[str, Any] = json.loads((file.schema_arrow.metadata or {}).get(STATISTICS, b"{}"))
-    return stated
+        about = file.schema_arrow.metadata or {}
+    return {**json.loads(about.get(STATISTICS, b"{}")), "norms": about.get(NORMS, b"raw").decode()}
 
 
 def _norms(bank: BankFolder, stated: list[dict[str, Any]]) -> tuple[float | None, float | None]:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scuba_ray.bank.importers import Embeddings, Norms
+from scuba_ray.bank.importers import NORMS, Embeddings, Norms
+from scuba_ray.bank.info import STATISTICS
 from scuba_ray.bank.shards import partition_of
 from scuba_ray.protocols import BadRow, Chunk, Resources, StageOutput
 from scuba_ray.tables.columns import matrix, numbers, table_of, vectors
@@ -34,8 +35,8 @@ REASONS = {
 """Why a row is not in the bank, by the kind that a shard's statistics count; a row has the first that holds."""
 LOOSE = 1e-2
 """Rows of unit vectors may be this far from length 1; those sampled were within a tenth of it."""
-NORMS, IMPORTED = b"norms", b"imported"
-"""Keys of a shard's schema metadata: whence its norms (`raw`, `constant 10.2`, `file`), and a digest of what was imported."""
+IMPORTED = b"imported"
+"""Key of a shard's schema metadata: digest of the first array that was imported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ class ImportBank:
         }
         table = table_of(bank_schema(half_ND.shape[1]), columns)
         table = table.take(pc.sort_indices(table, [("partition", "ascending"), ("image_id", "ascending")]))
-        about = {NORMS: str(self.norms).encode(), b"statistics": self._statistics(table, kind_N)}
+        about = {NORMS: str(self.norms).encode(), STATISTICS: self._statistics(table, kind_N)}
         return StageOutput(table.replace_schema_metadata({**self.shard, **about}), tuple(bad))
 
     def _statistics(self, table: pa.Table, kind_N: npt.NDArray[np.str_]) -> bytes:
