@@ -51,7 +51,8 @@ class Methods:
     def encode(self, subject: SubjectConfig, backbone: Backbone) -> Result:
         """Embed what the subject saw (METHOD: raw CLIP embeddings; they are normalised where they are read)."""
         settings = self.config.encode
-        stage = EncodeStimuli(subject=subject, backbone=backbone, settings=settings, **self._model)
+        preparation = Resources(cpus=self.config.engine.cpus_per_decoder)
+        stage = EncodeStimuli(subject=subject, backbone=backbone, settings=settings, preparation=preparation, **self._model)
         rows = self.study.datasets[subject.name].stimuli().num_rows
         return self.steps.complete(
             stage, key=_key(subject, backbone), rows=rows, chunk=settings.chunk, inputs=[self.study.identity[subject.name]]

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from scuba_ray.errors import ConfigError
 from scuba_ray.protocols import Resources
 
 OBJECT_STORE_BYTES = 512 * 2**20
-"""Shared memory of an embedded Ray. Only receipts and chunk descriptors pass through it."""
+"""Shared memory of an embedded Ray, where only receipts and chunk descriptors pass through it."""
 
 REACH_SECONDS = 10.0
 """How long a cluster's head may take to accept a connection."""
@@ -41,9 +41,12 @@ class Cluster:
     address : str, optional
         A running cluster, `auto` for the one of this machine. None embeds a Ray, unless the environment names a cluster
         (`RAY_ADDRESS`, as `ray job submit` sets it) or this process is connected to one already (a notebook).
+    store : int
+        Bytes of shared memory that an embedded Ray gets.
     """
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, address: str | None, store: int = OBJECT_STORE_BYTES) -> None:
+        self._store = store
         self._asked_for = address
         self.address = address or os.environ.get("RAY_ADDRESS")
         self._undo = contextlib.ExitStack()
@@ -67,7 +70,7 @@ class Cluster:
             undo.callback(ray.shutdown)
             with _muted():
                 if self.address is None:
-                    _embed()
+                    _embed(self._store)
                 else:
                     _join(self.address)
             self._undo = undo.pop_all()
@@ -77,12 +80,12 @@ class Cluster:
         self._undo.close()
 
 
-def _embed() -> None:
+def _embed(store: int) -> None:
     try:
         ray.init(
             address="local",
             include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
+            object_store_memory=store,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
@@ -213,19 +216,73 @@ def _muted() -> Iterator[None]:
         os.close(stderr)
 
 
-def capacity(resources: Resources) -> int:
-    """How many workers of this size the nodes that are up can hold, all else idle."""
-    wanted = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": float(resources.memory or 0)}
-    return sum(
-        min((int(node["Resources"].get(kind, 0.0) / amount + 1e-6) for kind, amount in wanted.items() if amount > 0), default=1)
-        for node in ray.nodes()
-        if node["Alive"]
-    )
+def capacity(resources: Resources, beside: Resources | None = None, count: int = 0) -> int:
+    """How many workers of this size the nodes that are up can hold, all else idle but `count` others `beside` them.
+
+    Those are taken to be where they are least in the way. Negative if they find no room themselves.
+    """
+    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    if beside is not None:
+        for node in sorted(nodes, key=lambda node: _holds(node, resources)):
+            here = min(count, _holds(node, beside))
+            count -= here
+            for kind, amount in _amounts(beside).items():
+                node[kind] = node.get(kind, 0.0) - here * amount
+    return -count if count else sum(_holds(node, resources) for node in nodes)
+
+
+def room_for(step: str, least: int, resources: Resources, beside: Resources | None = None, count: int = 0) -> int:
+    """How many workers of this size the cluster holds, `count` others beside them and all else idle, or may come to hold.
+
+    Raises
+    ------
+    ConfigError
+        If that is fewer than `least`, and it cannot grow.
+    """
+    room = capacity(resources, beside, count)
+    if room < least and not can_grow():
+        memory = f", {resources.memory / 2**30:.1f} GiB of memory" if resources.memory else ""
+        each = f"{resources.cpus:g} CPUs, {resources.gpus:g} GPUs{memory}"
+        others, lower = "", "engine.min_workers, engine.cpus_per_worker or engine.gpus_per_worker"
+        if beside is not None and count:
+            others = f" beside {count} decoder{'s' * (count != 1)} of {beside.cpus:g} CPUs each"
+            lower = f"engine.decoders, engine.cpus_per_decoder, {lower}"
+        raise ConfigError(
+            f"{step} needs {least} worker{'s' * (least != 1)} of {each} each{others}; the Ray cluster has {describe()}, "
+            f"which holds {max(room, 0)}. Set {lower} lower, or join a larger cluster with --address"
+        )
+    return max(room, least)
+
+
+def _holds(node: Mapping[str, float], resources: Resources) -> int:
+    """How many workers of this size a node holds."""
+    wanted = {kind: amount for kind, amount in _amounts(resources).items() if amount > 0}
+    return min((int(node.get(kind, 0.0) / amount + 1e-6) for kind, amount in wanted.items()), default=1)
+
+
+def _amounts(resources: Resources) -> dict[str, float]:
+    return {"CPU": resources.cpus, "GPU": resources.gpus, "memory": float(resources.memory or 0)}
 
 
 def can_grow() -> bool:
     """Whether an autoscaler told Ray which nodes it may add, so that what is up now is not all there is."""
     return ray._private.state.state.get_max_resources_from_cluster_config() is not None
+
+
+def fits_beside(resources: Resources, workers: int, others: Resources, busy: int) -> bool:
+    """Whether so many workers find room while `busy` others stay, by what the cluster has in all."""
+    have = ray.cluster_resources()
+    wanted = {
+        "CPU": resources.cpus * workers + others.cpus * busy,
+        "GPU": resources.gpus * workers + others.gpus * busy,
+        "memory": float((resources.memory or 0) * workers + (others.memory or 0) * busy),
+    }
+    return all(amount <= have.get(kind, 0.0) + 1e-6 for kind, amount in wanted.items())
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of Ray's says, without the pages that follow."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def describe() -> str:

@@ -68,6 +68,7 @@ def write(pipe: FileIO, data: bytes | memoryview) -> None:
 
 
 def _answer(answers: FileIO, data: bytearray, max_pixels: int, preprocessing: Preprocessing) -> None:
+    Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own guard, which refuses twice as many, must not be narrower
     try:
         pixels_3HW = np.ascontiguousarray(preprocessing(decode_image(bytes(data), max_pixels)), np.uint8)
     except PictureError as error:
