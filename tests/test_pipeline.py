@@ -271,6 +271,7 @@ def test_every_backbone_is_fitted_and_the_captioners_own_is_captioned(own_study:
         ({"caption": {"model": "/no/such/place"}}, "no/such/place"),
         ({"device": "cuda:7"}, "device cuda:7 is not available"),
         ({"device": "tpu"}, "device must be cpu, cuda or cuda:N, got 'tpu'"),
+        ({"project": {"scores": "tf32"}}, "project.scores is tf32, an arithmetic of CUDA devices, but device is cpu"),
         ({"engine": {"name": "local", "gpus_per_worker": 1}}, "set device to cuda"),
         ({"engine": {"name": "ray"}, "device": "cuda"}, "gpus_per_worker > 0"),
     ],

@@ -71,6 +71,8 @@ def open_study(config: RunConfig) -> Study:
         If a data set's files do not fit each other.
     """
     resources = model_resources(config.device, config.engine)
+    if config.project.scores == "tf32" and config.device == "cpu":
+        raise ConfigError("project.scores is tf32, an arithmetic of CUDA devices, but device is cpu: use float32 or bfloat16")
     datasets = {subject.name: make_dataset(subject) for subject in config.subjects if subject.weights is None}
     backbones = tuple(make_backbone(backbone) for backbone in config.backbones)
     captioner = make_captioner(config.caption)
