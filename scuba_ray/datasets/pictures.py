@@ -25,7 +25,7 @@ Kind = Literal["unreadable", "too large", "crashed", "too slow"]
 # what Pillow raises on damaged files, format by format
 _DAMAGED = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error,
-    zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
+    zlib.error, Image.DecompressionBombWarning,
 )  # fmt: skip
 
 
@@ -61,6 +61,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         return _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
         raise PictureError("unreadable", "not a readable picture: its bytes are of no known format") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError("too large", f"refused as a decompression bomb: {error}") from error
     except _DAMAGED as error:
         raise PictureError("unreadable", f"not a readable picture: {error or type(error).__name__}") from error
 
