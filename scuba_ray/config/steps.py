@@ -135,8 +135,8 @@ class CaptionConfig(Part):
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     # voxels decoded together; larger is faster until memory ends, results do not change
     batch: int = Field(64, ge=1)
-    # GiB that decoding may take on the device beside the weights; fewer voxels than `batch` are decoded together if it has to
-    # be (formula: `models.cached_gpt2.decoding_bytes`). none sets no limit
+    # GiB that decoding may take on a worker's device beside the weights; fewer voxels than `batch` are decoded together if that
+    # is needed (formula: `models.cached_gpt2.decoding_bytes`). none sets no limit
     memory_gib: float | None = Field(None, gt=0)
     # projections per chunk
     chunk: int = Field(1024, ge=1)

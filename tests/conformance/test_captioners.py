@@ -51,4 +51,6 @@ def test_captions_come_in_order_best_first_and_alone_as_together(pair: tuple[Cap
         alone = captioner.captions(embedding_D[None])[0]
         assert [beam.text for beam in alone] == [beam.text for beam in beams]
         assert [beam.logprob for beam in alone] == pytest.approx(scores, rel=1e-4, abs=1e-5)
+    named = captioner.captions(embedding_VD, [f"voxel {number}" for number in range(5)])
+    assert [[beam.text for beam in beams] for beams in named] == [[beam.text for beam in beams] for beams in together]
     assert captioner.captions(embedding_VD[:0]) == []
