@@ -22,6 +22,7 @@ from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.imports import import_bank
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.stages.bank_import import REASONS
+from scuba_ray.stages.cautions import of_bank
 from scuba_ray.tables.columns import matrix
 from scuba_ray.tables.store import RunFolder
 from tests.bank.test_layouts import WRITERS, write_clip_retrieval, write_npy, write_published
@@ -97,6 +98,7 @@ def test_unit_vectors_get_the_norm_that_is_stated(layout: Layout, how: str, tmp_
         np.testing.assert_allclose(embedding_D.astype(np.float32), wanted[row], atol=1e-3 * np.linalg.norm(wanted[row]))
         assert norm == pytest.approx(np.linalg.norm(wanted[row]), rel=1e-6)
     assert info(bank.location)[0]["norms"] == ("file" if how == "file" else "constant 10.2")
+    assert ["one stated norm (constant 10.2)" in said for said in of_bank(bank)] == [True] * (how == "constant")
 
 
 def names_in_order(layout: Layout) -> list[str]:

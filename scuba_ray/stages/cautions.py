@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scuba_ray.bank.shards import BankFolder
+from scuba_ray.bank.importers import NORMS
+from scuba_ray.bank.shards import BankFolder, collection_of
 from scuba_ray.config import FitConfig
 from scuba_ray.tables.schemas import SIGNIFICANT
 from scuba_ray.tables.store import RunFolder
@@ -64,10 +65,18 @@ def alphas(voxels: pa.Table, key: str, settings: FitConfig) -> Iterator[str]:
 
 
 def of_bank(bank: BankFolder) -> Iterator[str]:
-    """Whether a bank's folder has collections that this backbone has not embedded to the end."""
+    """Whether this backbone has not embedded all collections of the folder, and whose norms are stated instead of measured."""
     if bank.unfinished:
         names = ", ".join(bank.unfinished)
         yield f"bank {bank.location}: without {names}, which {bank.backbone} has not embedded to the end (scuba bank build does)"
+    for key in bank.keys:
+        with bank.open(BankFolder(bank.location, bank.backbone, (key,)).shards[0]) as file:
+            norms = (file.schema_arrow.metadata or {}).get(NORMS, b"").decode()
+        if norms.startswith("constant"):
+            yield (
+                f"bank {bank.location}: {collection_of(key)} was imported as unit vectors with one stated norm ({norms}) for all "
+                "its pictures; captioners read the length of a projected embedding too, and here it is an assumption"
+            )
 
 
 def of_import(run: RunFolder, key: str) -> Iterator[str]:
