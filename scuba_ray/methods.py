@@ -14,6 +14,7 @@ from scuba_ray.config import RunConfig, SubjectConfig
 from scuba_ray.errors import ConfigError
 from scuba_ray.protocols import LOW_LEVEL, Backbone, Resources, Scaling
 from scuba_ray.stages import cautions
+from scuba_ray.stages.audit_index import AuditIndex, sampled
 from scuba_ray.stages.bands import PartitionVariance
 from scuba_ray.stages.caption import Caption
 from scuba_ray.stages.encode import EncodeStimuli
@@ -23,6 +24,7 @@ from scuba_ray.stages.fit import Fit
 from scuba_ray.stages.imported import ImportWeights
 from scuba_ray.stages.jittered import jitters
 from scuba_ray.stages.project import Project
+from scuba_ray.stages.project_index import ProjectIndex, check_index
 from scuba_ray.stages.significance import Significance
 from scuba_ray.stages.study import Study
 from scuba_ray.tables.progress import Result
@@ -129,10 +131,19 @@ class Methods:
         """Project weights onto natural images by a softmax at inverse temperature beta (METHOD, equations 3 and 4)."""
         settings, reader = self.config.project, self.study.reader
         space: dict[str, Any] = {"backbone": reader.name, "dim": reader.dim, "run": self.folder}
-        stage = Project(subject=subject.name, bank=bank[0], settings=settings, **space, **self._model)
-        return self.steps.complete(
-            stage, key=voxels.key, rows=voxels.rows, chunk=settings.chunk, inputs=[voxels.fingerprint, bank[1]]
-        )
+        exact = Project(subject=subject.name, bank=bank[0], settings=settings, **space, **self._model)
+        common: dict[str, Any] = {"key": voxels.key, "chunk": settings.chunk, "inputs": [voxels.fingerprint, bank[1]]}
+        if settings.method == "exact":
+            return self.steps.complete(exact, rows=voxels.rows, **common)
+        info = check_index(bank[0], settings)
+        stage = ProjectIndex(exact=exact, info=info, resources=self.study.resources)
+        projections = self.steps.complete(stage, rows=voxels.rows, **common)
+        self.steps.warn(*cautions.of_index(self.folder, voxels.key, settings, info))
+        if audited := sampled(self.folder, voxels.key, self.config.seed):
+            audit = AuditIndex(projected=stage, voxels=audited, resources=self.study.resources)
+            self.steps.complete(audit, rows=len(audited), **common)
+            self.steps.warn(*cautions.of_audit(self.folder, voxels.key))
+        return projections
 
     def caption(self, subject: SubjectConfig, projections: Result) -> Result:
         """Say what each projected embedding shows: prefix captioner, beam search."""

@@ -6,8 +6,9 @@ embeddings. Every other image scores at most the floor s_k, the score of the las
     M <= (K - k) exp(beta (s_k - s_1)),      missing share <= M / (Z + M),      Z = sum over candidates of exp(beta (s_j - s_1))
 
 and the same holds inside a partition, for its own K, k, s_1 and Z: its other images are among the others of the whole bank.
-From an exact index the bound is certified. From an approximate one (IVF, PQ) it is an estimate: an image that the search has
-missed may score higher than s_k.
+From an exact index the bound is certified. An approximate one (IVF, PQ) misses images that may score higher than s_k. Nothing
+bounds their mass; it is estimated by the recall measured for the index, as if the images missed had their share of the mass:
+1 - recall of what is left.
 """
 
 from __future__ import annotations
@@ -42,11 +43,15 @@ class Truncated:
 
     projection: Projection
     missing_mass_PV: Tensor
-    """Largest share of the softmax mass that images left out can have, per partition and last for the whole bank; float64. 0
-    where none is left out, 1 where a partition has images and none of them is a candidate."""
+    """Largest share of the softmax mass that images left out can have (an estimate if the recall is below 1), per partition and
+    last for the whole bank; float64. 0 where none is left out, 1 where a partition has images and none is a candidate."""
+    log_mass_PV: Tensor
+    """log Z + beta s_1, the logarithm of the mass the candidates have; float64."""
 
 
-def truncate(candidates: Candidates, directions_VD: Tensor, count_P: Tensor, *, beta: float, nearest: int) -> Truncated:
+def truncate(
+    candidates: Candidates, directions_VD: Tensor, count_P: Tensor, *, beta: float, nearest: int, recall: float = 1.0
+) -> Truncated:
     """Project voxels on their candidates.
 
     Parameters
@@ -60,6 +65,8 @@ def truncate(candidates: Candidates, directions_VD: Tensor, count_P: Tensor, *, 
         Inverse temperature. The paper uses 150.
     nearest : int
         Nearest images kept. A partition with fewer candidates has as many fewer.
+    recall : float
+        Share of the nearest images that the search finds; 1 for an exact one.
 
     Returns
     -------
@@ -70,13 +77,19 @@ def truncate(candidates: Candidates, directions_VD: Tensor, count_P: Tensor, *, 
     score_Vk = torch.bmm(candidates.unit_VkD, directions_VD[:, :, None])[:, :, 0]
     state, kept_PV = _state(candidates, score_Vk, count_P, beta, nearest)
     whole = combine([partition_of(state, partition) for partition in range(len(count_P))])
-    peak_PV, mass_PV = (torch.cat(pair).double() for pair in ((state.peak_PV, whole.peak_PV), (state.mass_PV, whole.mass_PV)))
+    log_mass_PV = torch.cat([log_mass(state), log_mass(whole)])
     left_PV = torch.cat([count_P[:, None] - kept_PV, (count_P[:, None] - kept_PV).sum(0, keepdim=True)])
     last_V = torch.where(candidates.index_Vk >= 0, score_Vk, torch.inf).amin(1)
     floor_V = torch.maximum(candidates.floor_V, last_V).double() + directions_VD.shape[1] * torch.finfo(torch.float32).eps
-    log_left_PV = left_PV.double().log() + beta * floor_V - peak_PV
-    missing_PV = torch.where(left_PV > 0, torch.sigmoid(log_left_PV - mass_PV.log()), 0.0)
-    return Truncated(finish(state, directions_VD), missing_PV)
+    log_left_PV = left_PV.double().log() + beta * floor_V
+    bound_PV = torch.sigmoid(log_left_PV - log_mass_PV)
+    missing_PV = torch.where(left_PV > 0, bound_PV + (1 - bound_PV) * (1 - recall), 0.0)
+    return Truncated(finish(state, directions_VD), missing_PV, log_mass_PV)
+
+
+def log_mass(state: SoftmaxState) -> Tensor:
+    """Logarithm of the sum of exp(beta v.u) over a state's images, (P, V) in float64; -inf where it has none."""
+    return state.peak_PV.double() + state.mass_PV.double().log()
 
 
 def _state(candidates: Candidates, score_Vk: Tensor, count_P: Tensor, beta: float, nearest: int) -> tuple[SoftmaxState, Tensor]:

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.bank.importers import NORMS
+from scuba_ray.bank.index import IndexInfo
 from scuba_ray.bank.shards import BankFolder, collection_of
-from scuba_ray.config import FitConfig
-from scuba_ray.tables.schemas import SIGNIFICANT
+from scuba_ray.config import FitConfig, ProjectConfig
+from scuba_ray.tables.schemas import SIGNIFICANT, WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
 
 EDGE_SHARE = 0.05
@@ -86,3 +87,31 @@ def of_import(run: RunFolder, key: str) -> Iterator[str]:
     for status, words in (("bad", "that are not finite"), ("zero", "that are all zero")):
         if counts[status]:
             yield f"import {key}: {counts[status]:,} of {total:,} voxels have weights {words}; their status is {status!r}"
+
+
+def of_index(run: RunFolder, key: str, settings: ProjectConfig, info: IndexInfo) -> Iterator[str]:
+    """Which share of a unit's voxels fell back to the exact projection, and why; of a finished unit of `projections`."""
+    rows = run.read("projections", key=key, columns=["partition", "certainty"])
+    certainty = Counter(rows.filter(pc.equal(rows["partition"], WHOLE_BANK))["certainty"].to_pylist())
+    if not certainty["exact"]:
+        return
+    why = f"beta {settings.beta:g} spreads the mass over more than the {settings.candidates:,} images of project.candidates"
+    if 1 - info.recall_10 > settings.tolerance:
+        why = f"the {info.kind} index finds {info.recall_10:.1%} of the nearest images only; a flat one finds all"
+    yield (
+        f"project {key}: {certainty['exact'] / certainty.total():.0%} of {certainty.total():,} voxels fell back to the exact "
+        f"projection, since more than project.tolerance ({settings.tolerance:g}) of their mass may be missing: {why}"
+    )
+
+
+def of_audit(run: RunFolder, key: str) -> Iterator[str]:
+    """How estimated missing masses compare with the true ones, in a finished unit of `audits`."""
+    rows = run.read("audits", key=key, columns=["voxel_id", "missing_mass", "true_missing_mass", "cosine"])
+    voxels = len(pc.unique(rows["voxel_id"]))
+    more = pc.sum(pc.greater(rows["true_missing_mass"], rows["missing_mass"])).as_py()
+    yield (
+        f"project {key}: the missing mass of projections by an approximate index is estimated. {voxels} voxels were projected "
+        f"exactly too: at most {pc.max(rows['true_missing_mass']).as_py():.2g} of a projection's mass is really missing "
+        f"(estimated: at most {pc.max(rows['missing_mass']).as_py():.2g}; more than estimated in {more / len(rows):.0%}), "
+        f"and its cosine with the exact one is at least {pc.min(rows['cosine']).as_py():.4f} (table audits)"
+    )

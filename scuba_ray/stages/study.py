@@ -21,6 +21,7 @@ from scuba_ray.protocols import LOW_LEVEL, Analysis, Backbone, Captioner, ImageS
 from scuba_ray.registry import resolve
 from scuba_ray.stages.encode_captions import check_captions
 from scuba_ray.stages.imported import ImportedWeights
+from scuba_ray.stages.project_index import check_index
 from scuba_ray.tables import files
 
 Settings = TypeVar("Settings", bound=Part)
@@ -65,8 +66,8 @@ def open_study(config: RunConfig) -> Study:
     Raises
     ------
     ConfigError
-        If a path is not there, a device is not available, a bank was made with another backbone, the captioner was trained
-        for none of the backbones, or an analysis cannot be made of this data.
+        If a path is not there, a device is not available, a bank was made with another backbone or lacks an index, the captioner
+        was trained for none of the backbones, or an analysis cannot be made of this data.
     DataError
         If a data set's files do not fit each other.
     """
@@ -83,6 +84,8 @@ def open_study(config: RunConfig) -> Study:
     else:
         assert config.bank.images is not None, "BankConfig gives one of path and images"
         pictures = make_images(config.bank.source, config.bank.images)
+    if config.project.method == "index":
+        check_index(bank, config.project)
     weights = {subject.name: _weights(subject, reader) for subject in config.subjects if subject.weights is not None}
     identity = {name: dataset.fingerprint() for name, dataset in datasets.items()}
     identity |= {name: mine.fingerprint() for name, mine in weights.items()}

@@ -27,6 +27,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "captions": ("subject", "backbone", "voxel_id", "partition", "method", "rank"),
     "scores": ("subject", "backbone", "voxel_id", "partition", "method", "rank", "judge"),
     "bands": ("subject", "backbone", "voxel_id", "bands"),
+    "audits": ("subject", "backbone", "voxel_id", "partition"),
     "nearest_pictures": ("backbone", "image_id"),
     "descriptions": ("backbone", "image_id", "model"),
 }
@@ -225,6 +226,21 @@ DESCRIPTIONS = pa.schema(
 """What `model` says of a picture on its own: the run's captioner on the picture's embedding, or an image-to-text model."""
 
 
+AUDITS = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("backbone", pa.string()),
+        ("voxel_id", pa.int64()),
+        ("partition", pa.int32()),
+        ("missing_mass", pa.float32()),
+        ("true_missing_mass", pa.float32()),
+        ("cosine", pa.float32()),
+    ]
+)
+"""A sample of the projections whose `missing_mass` is estimated, beside the exact projection: the share of the softmax mass that
+is really missing, and the cosine of both."""
+
+
 def schema_for(table: str, dim: int) -> pa.Schema:
     """The schema of `table` for embeddings of length `dim`.
 
@@ -244,6 +260,7 @@ def schema_for(table: str, dim: int) -> pa.Schema:
         "captions": CAPTIONS,
         "scores": SCORES,
         "bands": BANDS,
+        "audits": AUDITS,
         "nearest_pictures": nearest_pictures_schema(dim),
         "descriptions": DESCRIPTIONS,
     }
