@@ -6,72 +6,32 @@ is the file's fault and a DataError.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections import OrderedDict
 from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from threading import Lock
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.fs as pafs
 
 from scuba_ray.errors import ConfigError, DataError
+from scuba_ray.tables import files
 
 OPEN_FILES = 32
 """Files that a location keeps open for `read_at`; more than the threads that read beside each other."""
 MAX_BYTES = 1 << 30
 """Bytes above which a file is no picture: no reader takes more into memory at once."""
-_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _STORE = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)/?([^?#]*)(.*)$")
-
-
-def is_uri(path: str) -> bool:
-    """Whether `path` names a place by scheme (`s3://...`), not as a path on this machine."""
-    return _SCHEME.match(path) is not None
-
-
-@functools.lru_cache(maxsize=64)
-def open_filesystem(path: str) -> tuple[Any, str]:
-    """The filesystem (pyarrow.fs) of a local path or a URI, and the path on it. What pyarrow does not know, fsspec may.
-
-    Raises
-    ------
-    ConfigError
-        If neither knows the scheme, the package for it is not installed, or the store refuses.
-    """
-    if not is_uri(path):
-        return pafs.LocalFileSystem(), Path(path).expanduser().absolute().as_posix()
-    try:
-        filesystem, root = pafs.FileSystem.from_uri(path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as unknown:
-        filesystem, root = _from_fsspec(path, unknown)
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"cannot reach {path}: {error}") from error
-    return filesystem, root.rstrip("/")
-
-
-def _from_fsspec(path: str, unknown: Exception) -> tuple[Any, str]:
-    import fsspec  # type: ignore[import-untyped]
-
-    try:
-        filesystem, root = fsspec.core.url_to_fs(path)
-    except (ImportError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"cannot reach {path}: pyarrow says: {unknown}; fsspec says: {error}. Wanted: a local path or a location that one of "
-            "them knows"
-        ) from error
-    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), root
 
 
 def read_picture(path: str) -> bytes:
     """The bytes of one file by its absolute path or URI; errors as in `Location.read`. A store is connected to once."""
     store = _STORE.match(path)
     if store is None or path.startswith("file:"):
-        filesystem, inside = open_filesystem(path)
+        filesystem, inside = files.filesystem(path)
     else:
-        filesystem, base = open_filesystem(store[1] + store[3])
+        filesystem, base = files.filesystem(store[1] + store[3])
         inside = f"{base}/{store[2]}"
     return _read(filesystem, inside, path)
 
@@ -112,7 +72,7 @@ class Location:
         self.path = path
         self._lock = Lock()
         self._opened: OrderedDict[str, Any] = OrderedDict()
-        filesystem, place = open_filesystem(path)
+        filesystem, place = files.filesystem(path)
         kind = filesystem.get_file_info(place).type
         if kind == pafs.FileType.NotFound:
             raise ConfigError(f"no folder of pictures at {path}, and no file")

@@ -13,11 +13,12 @@ from threading import Lock
 import pyarrow as pa
 
 from scuba_ray.datasets.content import picture_digest, spread_digest, text_digest
-from scuba_ray.datasets.locations import Location, is_uri, read_picture
+from scuba_ray.datasets.locations import Location, read_picture
 from scuba_ray.datasets.parquet_tables import ParquetTable
 from scuba_ray.datasets.scanning import Scan, files_table
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import BadRow
+from scuba_ray.tables.files import is_uri
 
 _HELD = 2
 """Decoded row groups kept for `read`: readers side by side pass from one to the next at different moments."""

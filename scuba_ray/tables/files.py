@@ -23,36 +23,56 @@ _TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 
 
+def is_uri(location: str) -> bool:
+    """Whether `location` names a place by scheme (`s3://...`), not as a path on this machine."""
+    return _SCHEME.match(location) is not None
+
+
 def normalise(location: str) -> str:
     """A local path as an absolute one, `file://` taken off; any other URI as it is, without a trailing slash."""
     if location.startswith("file://"):
         location = pafs.FileSystem.from_uri(location)[1]
-    if _SCHEME.match(location):
+    if is_uri(location):
         return location.rstrip("/")
     return str(Path(location).expanduser().absolute())
 
 
 def is_local(location: str) -> bool:
     """Whether `location` is a path on this machine's filesystems."""
-    return not _SCHEME.match(location) or location.startswith("file://")
+    return not is_uri(location) or location.startswith("file://")
 
 
 @functools.lru_cache(maxsize=64)
 def filesystem(location: str) -> tuple[Any, str]:
-    """The pyarrow filesystem of a normalised location, and the path on it.
+    """The filesystem (pyarrow.fs) of a local path or a URI, and the path on it. What pyarrow does not know, fsspec may.
 
     Raises
     ------
     ConfigError
-        If the scheme is unknown or the store cannot be reached.
+        If neither knows the scheme, the package for it is not installed, or the store refuses.
     """
-    if is_local(location):
-        return pafs.LocalFileSystem(), location
+    if not is_uri(location):
+        return pafs.LocalFileSystem(), str(Path(location).expanduser().absolute())
     try:
         found, path = pafs.FileSystem.from_uri(location)
-    except (pa.ArrowException, ImportError, OSError, ValueError) as error:
-        raise ConfigError(f"cannot reach {location}: {error}; it must be a local path or a URI pyarrow.fs knows") from error
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as unknown:
+        found, path = _from_fsspec(location, unknown)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"cannot reach {location}: {error}") from error
     return found, path.rstrip("/")
+
+
+def _from_fsspec(location: str, unknown: Exception) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        found, path = fsspec.core.url_to_fs(location)
+    except (ImportError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot reach {location}: pyarrow says: {unknown}; fsspec says: {error}. Wanted: a local path or a location that "
+            "one of them knows"
+        ) from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(found)), path
 
 
 def write(location: str, name: str, data: bytes) -> None:

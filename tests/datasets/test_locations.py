@@ -10,8 +10,9 @@ import pytest
 
 from scuba_ray.datasets import locations
 from scuba_ray.datasets.content import picture_digest, spread_digest
-from scuba_ray.datasets.locations import Location, is_uri, read_picture
+from scuba_ray.datasets.locations import Location, read_picture
 from scuba_ray.errors import ConfigError, DataError
+from scuba_ray.tables.files import is_uri
 
 
 @pytest.fixture
