@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scuba_ray.analyses.comparison import Comparison
 from scuba_ray.config import RunConfig, SubjectConfig
 from scuba_ray.config.scoring import OWN, JudgeConfig
 from scuba_ray.protocols import Backbone
+from scuba_ray.registry import resolve
 from scuba_ray.stages.encode import EncodeStimuli
 from scuba_ray.stages.encode_captions import EncodeCaptions, caption_space
 from scuba_ray.stages.rerank import RERANKED, Rerank
@@ -70,8 +70,8 @@ class Evidence:
 
     def compare(self) -> None:
         """Put methods and controls side by side, once for all subjects that were scored."""
-        if any(result.table == "scores" for result in self.steps.results) and Comparison.name not in self.config.analyses:
-            self.steps.analyse(Comparison(self.config))
+        if any(result.table == "scores" for result in self.steps.results) and "comparison" not in self.config.analyses:
+            self.steps.analyse(resolve("analysis", "comparison")(self.config))
 
     def _fitted(self, judge: JudgeConfig) -> set[str]:
         """The judge's name, if it is one of the backbones that were encoded and fitted."""
