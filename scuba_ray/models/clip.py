@@ -21,6 +21,7 @@ import torch
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip_directory import directory_fingerprint, read_model_config, read_preprocessing
 from scuba_ray.models.files import digest_files, packaged
+from scuba_ray.models.hub import fetched
 from scuba_ray.models.pictures import OPEN_CLIP, Framed
 from scuba_ray.protocols import Scaling
 from scuba_ray.registry import SEAMS, resolve
@@ -143,17 +144,11 @@ class OpenClipBackbone:
     @cached_property
     def _checkpoint(self) -> Path:
         """The checkpoint file of a hub model, downloaded where it is not cached yet."""
-        if not self._tag:
-            return Path(self._pretrained)
-        import open_clip
+        return fetched(self.model, self._tag) if self._tag else Path(self._pretrained)
 
-        try:
-            return Path(open_clip.download_pretrained(self._tag))
-        except (OSError, RuntimeError) as error:
-            raise ConfigError(
-                f"{self.model}: its checkpoint is not on this machine and cannot be downloaded ({error}). Put a copy "
-                "(open_clip_config.json and open_clip_model.safetensors) into a directory and use local-dir:PATH"
-            ) from error
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the checkpoint's place, which is another one on another machine."""
+        return {name: value for name, value in self.__dict__.items() if name != "_checkpoint"}
 
 
 def make_backbone(config: BackboneConfig) -> Backbone:

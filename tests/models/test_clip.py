@@ -139,6 +139,7 @@ def test_a_checkpoint_that_cannot_be_downloaded(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.startswith("ConfigError")
     assert "local-dir:PATH" in done.stdout
+    assert "HF_HUB_OFFLINE is set" in done.stdout and "hf download timm/vit_base_patch32_clip_224.openai" in done.stdout
 
 
 def test_it_is_a_backbone(directory: Path) -> None:
