@@ -44,7 +44,7 @@ def test_version_is_a_result() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "run", "show", "report", "doctor", "phantom make", "bank build", "bank import", "captioner train"],
+    ["demo", "run", "show", "report", "doctor", "phantom make", "bank build", "bank import", "bank index", "captioner train"],
 )
 def test_every_command_explains_itself(command: str) -> None:
     done = scuba(*command.split(), "--help")

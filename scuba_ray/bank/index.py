@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -115,13 +115,18 @@ def stem(bank: BankFolder) -> str:
     return f"{FOLDER}/{bank.metadata['backbone']}-{bank.fingerprint[:12]}"
 
 
-def describe(location: str, backbone: str) -> dict[str, Any] | None:
-    """What is known of the index of `backbone` (by name) in a bank folder: `IndexInfo` as a mapping; None if there is none.
+def describe(bank: BankFolder) -> dict[str, Any] | None:
+    """What `scuba bank info` says of a bank's index; None if there is none.
 
-    An index that was built for another state of the bank is described too; its `bank` is not the bank's fingerprint then.
+    `present` is false for one that was built for another state of the bank, and is of no use before it is built again.
     """
-    found = [name for name in names_of(location, backbone) if name.endswith(".json")]
-    return asdict(_info(location, f"{FOLDER}/{found[-1]}")) if found else None
+    name = bank.metadata["backbone"]
+    found = [one for one in names_of(bank.location, name) if one.endswith(".json")]
+    if not found:
+        return None
+    info = _info(bank.location, f"{FOLDER}/{found[-1]}")
+    shown = ("kind", "rows", "recall_10", "recall_64", "scanned", "probes", "lists", "bytes")
+    return {"present": info.bank == bank.fingerprint} | {one: getattr(info, one) for one in shown}
 
 
 def names_of(location: str, backbone: str) -> list[str]:
@@ -141,16 +146,15 @@ def info_of(bank: BankFolder) -> IndexInfo:
         If its description is damaged.
     """
     name, advice = bank.metadata["backbone"], f"`scuba bank index {bank.location} --backbone MODEL`"
+    stale = ConfigError(f"the index for {name} at {bank.location} was built for another state of the bank: run {advice} again")
     try:
         info = _info(bank.location, f"{stem(bank)}.json")
     except FileNotFoundError:
-        if describe(bank.location, name) is None:
-            raise ConfigError(f"the bank at {bank.location} has no index for {name}: build one with {advice}") from None
-        raise ConfigError(
-            f"the index for {name} at {bank.location} was built for another state of the bank: run {advice} again"
-        ) from None
+        if describe(bank) is not None:
+            raise stale from None
+        raise ConfigError(f"the bank at {bank.location} has no index for {name}: build one with {advice}") from None
     if info.bank != bank.fingerprint or info.backbone_fingerprint != bank.metadata["backbone_fingerprint"]:
-        raise ConfigError(f"the index for {name} at {bank.location} was built for another state of the bank: run {advice} again")
+        raise stale
     return info
 
 

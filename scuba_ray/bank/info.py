@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from scuba_ray.bank import index
 from scuba_ray.bank.importers import NORMS
 from scuba_ray.bank.listings import listed, name_of
 from scuba_ray.bank.shards import BankFolder, banks_at, collection_of
@@ -70,6 +71,7 @@ def _describe(bank: BankFolder, left_out: Mapping[str, Counter[str]]) -> dict[st
         "norms": ", ".join(sorted({one["norms"] for one in stated})),
         "listed": bank.rows + quarantined.total(),
         "quarantined": dict(sorted(quarantined.items())),
+        "index": index.describe(bank),
     }
 
 

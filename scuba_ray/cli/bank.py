@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from scuba_ray.cli import bank_index
 from scuba_ray.cli.options import Address, BackboneModel, Device, EngineName
 
 app = typer.Typer(help="Banks of natural images that voxels are projected on.", no_args_is_help=True)
+app.command("index")(bank_index.index)
 
 _SOURCE, _LEFT_OUT, _WORK = "The pictures", "What is left out", "How it is computed"
 
@@ -99,7 +101,7 @@ def info(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Folder of a bank, or of a run that built one.")],
     form: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print it.")] = "table",
 ) -> None:
-    """Print what is in a bank: its collections, shards and norms, and what was left out and why."""
+    """Print what is in a bank: its collections, shards, norms and index, and what was left out and why."""
     from scuba_ray.bank.info import info as describe
 
     banks = describe(path)
