@@ -21,7 +21,7 @@ from torch import Tensor
 from scuba_ray.config import ConceptsConfig
 from scuba_ray.core.clusters import find_clusters, project_clusters
 from scuba_ray.models.nouns import nouns_of
-from scuba_ray.protocols import Captioner, Chunk, Resources, StageOutput
+from scuba_ray.protocols import BadRow, Captioner, Chunk, Resources, StageOutput
 from scuba_ray.stages.caption import METHOD
 from scuba_ray.tables.columns import matrix, numbers, table_of
 from scuba_ray.tables.schemas import CAPTIONS, WHOLE_BANK
@@ -97,7 +97,13 @@ class Concepts:
             "nouns": [nouns_of(beam.text) for beam in best],
             "share": numbers(share_Vk[voxel_R, cluster_R].numpy()),
         }
-        return StageOutput(table_of(CAPTIONS, columns))
+        bad = tuple(
+            BadRow(
+                f"subject={self.subject}, voxel_id={voxel}", "not one of its nearest pictures is in the table nearest_pictures"
+            )
+            for voxel in voxel_V[~present_VN.any(dim=1).numpy()]
+        )
+        return StageOutput(table_of(CAPTIONS, columns), bad)
 
     def _nearest(self, rows: pa.Table) -> tuple[Tensor, Tensor, Tensor]:
         """Raw embeddings (V, N, D), cosines (V, N) and presence (V, N) of the voxels' nearest pictures."""
@@ -110,4 +116,4 @@ class Concepts:
         present_VN = torch.tensor(np.asarray(place.is_valid())).view(len(ids), width)
         embedding_ND = matrix(self._pictures["embedding"].take(pc.fill_null(place, 0))).astype(np.float32)
         cos_VN = torch.tensor([(one + [0.0] * width)[:width] for one in cosines], dtype=torch.float32).view(len(ids), width)
-        return torch.tensor(embedding_ND).view(len(ids), width, -1), cos_VN, present_VN
+        return torch.tensor(embedding_ND).view(len(ids), width, embedding_ND.shape[1]), cos_VN, present_VN
