@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,27 +76,25 @@ class Segments:
             waiting.append(batch.slice(0, wanted))
             held += wanted
             if held == self.size:
-                yield _segment(waiting, offset)
                 rest = batch.slice(wanted)
+                del batch
+                yield _segment(waiting, offset)
                 waiting, held, offset = [rest] if len(rest) else [], len(rest), offset + self.size
         if held:
             yield _segment(waiting, offset)
 
 
 def _segment(batches: list[pa.RecordBatch], offset: int) -> Segment:
-    """Rows put in order as they are copied out of the batches: one copy of the embeddings in all."""
+    """Rows put in order as they are copied out of the batches, each of which is let go then: one copy of the embeddings."""
     partition_N = np.concatenate([batch["partition"].to_numpy() for batch in batches])
     order_N = np.argsort(partition_N, kind="stable")
     place_N = np.empty_like(order_N)
     place_N[order_N] = np.arange(len(order_N))
-    embedding_ND: npt.NDArray[Any] | None = None
-    start = 0
-    for batch in batches:
-        rows_ND = matrix(batch["embedding"])
-        if embedding_ND is None:
-            embedding_ND = np.empty((len(order_N), rows_ND.shape[1]), rows_ND.dtype)
-        embedding_ND[place_N[start : start + len(batch)]] = rows_ND
-        start += len(batch)
-    assert embedding_ND is not None, "a segment has rows"
     norm_N = np.concatenate([batch["norm"].to_numpy() for batch in batches])[order_N]
+    embedding_ND = np.empty((len(order_N), batches[0]["embedding"].type.list_size), np.float16)
+    start = 0
+    while batches:
+        rows_ND = matrix(batches.pop(0)["embedding"])
+        embedding_ND[place_N[start : start + len(rows_ND)]] = rows_ND
+        start += len(rows_ND)
     return Segment(offset, embedding_ND, norm_N, partition_N[order_N], order_N + offset)

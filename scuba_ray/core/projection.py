@@ -29,7 +29,7 @@ from scuba_ray.core.agreement import half_agreement, pair_agreement
 from scuba_ray.core.nearest import BLOCK, LARGEST_INDEX, add_tile, block_maxima, decode
 from scuba_ray.core.products import Arithmetic, arithmetic, factor, multiply
 from scuba_ray.core.states import SoftmaxState, combine, empty_state, merge, partition_of
-from scuba_ray.core.vectors import cosine, cosines_into, unit_and_norm
+from scuba_ray.core.vectors import cosine, cosines_into
 
 __all__ = ["Images", "Projection", "SoftmaxState", "attend", "empty_state", "finish", "merge", "update"]
 
@@ -158,9 +158,12 @@ def attend(
     with arithmetic(scores, images.embedding_KD.device):
         asked = [(state, factor(one, scores)) for state, one in zip(states, directions, strict=True) if len(one)]
         buffer_2n = _buffer(directions, images.partition_K, tile)
+        unit_nD = torch.empty(_width(images.partition_K, tile), images.embedding_KD.shape[1], device=buffer_2n.device)
         for partition, rows in _tiles(images.partition_K, tile):
-            unit_ND = factor(unit_and_norm(images.embedding_KD[rows])[0], scores)
-            ready = _Tile(unit_ND, images.norm_K[rows], images.index_K[rows])
+            unit_ND = unit_nD[: rows.stop - rows.start].copy_(images.embedding_KD[rows])
+            length_N = torch.linalg.vector_norm(unit_ND, dim=1)
+            unit_ND /= torch.where(length_N > 0, length_N, 1.0)[:, None]
+            ready = _Tile(factor(unit_ND, scores), images.norm_K[rows], images.index_K[rows])
             for state, direction_VD in asked:
                 _add(partition_of(state, partition), direction_VD, ready, beta=beta, scores=scores, buffer_2n=buffer_2n)
 
@@ -183,10 +186,15 @@ def _check(state: SoftmaxState, directions_VD: Tensor, images: Images) -> None:
 
 def _buffer(directions: Sequence[Tensor], partition_K: Tensor, tile: int) -> Tensor:
     """Room for the scores of the largest tile and their softmax."""
-    counts = torch.unique_consecutive(partition_K, return_counts=True)[1]
-    width = min(tile, int(counts.max()) if len(counts) else 0)
+    width = _width(partition_K, tile)
     voxels = max((len(one) for one in directions), default=0)
     return torch.empty(2, voxels * (-(-width // ALIGN) * ALIGN), device=partition_K.device)
+
+
+def _width(partition_K: Tensor, tile: int) -> int:
+    """Images of the largest tile."""
+    counts = torch.unique_consecutive(partition_K, return_counts=True)[1]
+    return min(tile, int(counts.max())) if len(counts) else 0
 
 
 def _tiles(partition_K: Tensor, tile: int) -> Iterator[tuple[int, slice]]:
