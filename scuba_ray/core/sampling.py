@@ -26,6 +26,8 @@ from scuba_ray.core.decoding import LEAVE, Sentences, TokenModel, none_found, re
 
 HEAD = 512
 """Likeliest tokens looked at before all are sorted; trained models keep the nucleus well inside."""
+FLAT = 64
+"""Rows whose tokens are all sorted at a time: that takes seven times the memory of their logits."""
 
 
 def nucleus_sample(
@@ -124,10 +126,10 @@ def _draw(logits_RN: Tensor, uniform_RK: Tensor, top_p: float, temperature: floa
     total_R1 = mass_RN.sum(dim=1, keepdim=True)
     p_RH = (top_RH - top_RH[:, :1]).exp_() / total_R1
     found_RK, p_RK = _pick(p_RH, token_RH, uniform_RK, top_p)
-    flat_R = p_RH.sum(dim=1) < top_p
-    if len(token_RH[0]) < logits_RN.shape[1] and flat_R.any():
-        p_RN, token_RN = (mass_RN[flat_R] / total_R1[flat_R]).sort(dim=1, descending=True, stable=True)
-        found_RK[flat_R], p_RK[flat_R] = _pick(p_RN, token_RN, uniform_RK[flat_R], top_p)
+    if token_RH.shape[1] < logits_RN.shape[1]:
+        for row_F in torch.split((p_RH.sum(dim=1) < top_p).nonzero().squeeze(1), FLAT):
+            p_FN, token_FN = (mass_RN[row_F] / total_R1[row_F]).sort(dim=1, descending=True, stable=True)
+            found_RK[row_F], p_RK[row_F] = _pick(p_FN, token_FN, uniform_RK[row_F], top_p)
     return found_RK, p_RK.log()
 
 

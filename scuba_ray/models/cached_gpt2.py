@@ -27,7 +27,7 @@ ROOM = 16
 def decoding_bytes(
     *, layers: int, width: int, vocabulary: int, prefix_length: int, sentences: int, max_tokens: int, element: int
 ) -> int:
-    """Return the bytes that decoding needs per voxel at most, besides the weights.
+    """Return the bytes that decoding needs per voxel at most, besides the weights and the few MiB that libraries take once.
 
         cache    2 * (layers + 1) * width * S * element     S = P + M * T slots; one layer is there twice while it grows
         logits   2 * M * vocabulary * 4
