@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 
+from scuba_ray.bank.info import info
 from scuba_ray.banks import build_bank
-from scuba_ray.config import make_config
-from tests.datasets.mixed import Mixed, write_mixed
+from scuba_ray.config import BackboneConfig, EncodeConfig, EngineConfig, make_config
+from scuba_ray.phantom.scenes import load_drawings, render, sample_drawings, sample_scenes
+from scuba_ray.phantom.seeds import BANK, generator
+from scuba_ray.tables.store import RunFolder
+from tests.datasets.mixed import Mixed, encode, write_mixed
 from tests.study import TinyStudy
 
 DRIVER = """
@@ -94,3 +98,52 @@ def test_a_source_that_grew_while_its_bank_was_half_built(study: TinyStudy, tmp_
     assert build(study, mixed.folder, out) == 59
     listings = sorted(path.stem for path in (out / "listings").iterdir())
     assert listings == ["wild", "wild+1"]
+
+
+def write_mixed_phantom(folder: Path, count: int, bad: int) -> Mixed:
+    """Phantom scenes in mixed formats among bad files."""
+    mixed = write_mixed(folder, count, bad)
+    drawings, draw = load_drawings(), generator(BANK)
+    scenes = sample_scenes(draw, sample_drawings(draw, count, drawings))
+    for start in range(0, count, 250):
+        pixels_BHW3 = render(scenes[start : start + 250], drawings).permute(0, 2, 3, 1).contiguous().numpy()
+        for name, pixels in zip(mixed.good[start : start + 250], pixels_BHW3, strict=True):
+            (folder / name).write_bytes(encode(pixels, Path(name).name.split(".", 1)[1]))
+    for copy, original in mixed.duplicates.items():
+        (folder / copy).write_bytes((folder / original).read_bytes())
+    return mixed
+
+
+@pytest.mark.slow
+def test_five_thousand_phantom_pictures_fifty_of_them_bad_killed_midway(tmp_path: Path) -> None:
+    mixed = write_mixed_phantom(tmp_path / "wild", 4950, 50)
+    settings = {
+        "name": "bank",
+        "out": "unused",
+        "subjects": [{"name": "s", "path": "unused"}],
+        "backbones": ["phantom:clip"],
+        "bank": {"path": "unused"},
+        "caption": {"model": "unused"},
+        "encode": {"chunk": 250},
+        "engine": {"name": "ray", "max_workers": WORKERS},
+    }
+    given = {"settings": settings, "images": str(mixed.folder), "out": str(tmp_path / "killed")}
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert driver.stdin is not None
+    driver.stdin.write(json.dumps(given))
+    driver.stdin.close()
+    kill_at(driver, tmp_path / "killed", "bank/*.parquet", 10)
+    survivors = shards(tmp_path / "killed")
+    work = {"encode": EncodeConfig(chunk=250), "engine": EngineConfig(name="ray", max_workers=WORKERS)}
+    backbone = BackboneConfig(name="clip", model="phantom:clip")
+    for out in (tmp_path / "killed", tmp_path / "whole"):
+        bank = build_bank(images=str(mixed.folder), backbone=backbone, out=str(out), **work)
+        assert bank.rows == 4950
+    after = shards(tmp_path / "killed")
+    assert len(after) == 20 and {name: after[name] for name in survivors} == survivors
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+    reasons = {
+        row["key"].removeprefix("image_id="): row["reason"].lower() for row in RunFolder(bank.location).quarantine().to_pylist()
+    }
+    assert set(reasons) == set(mixed.bad) and all(words in reasons[name] for name, words in mixed.bad.items())
+    assert info(bank.location)[0]["listed"] == 5000
