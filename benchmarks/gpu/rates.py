@@ -111,8 +111,8 @@ def caption_rates(tokens: int = 12, beams: int = 5) -> dict[str, Any]:
         model = read.to(DEVICE).eval().requires_grad_(False)
         said: dict[torch.dtype, torch.Tensor] = {}
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
-            language = CachedGPT2(model.gpt, dtype)
             for batch in (1, 64, 256, 1024):
+                language = CachedGPT2(model.gpt, dtype)  # one for each: it keeps the memory of its cache
                 noise = torch.randn(batch, model.dim, generator=torch.Generator().manual_seed(batch))
                 prefix = model.prefix(noise.to(DEVICE) * 3)
 
