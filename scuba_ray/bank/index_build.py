@@ -38,7 +38,7 @@ RECALL = 0.95
 """Wanted of the ten nearest."""
 SCANNED = 0.2
 """Share of the bank's rows that a query may visit for it."""
-GROWTH = 1.25
+GROWTH = 1.1
 """Each number of lists tried is this many times the one before."""
 
 

@@ -145,8 +145,8 @@ class BankFolder:
                     yield batch.slice(low, high - low)
                 row += len(batch)
 
-    def ids(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
-        """Picture ids of rows (any shape, any order, repeats allowed); reads the id column of the shards they lie in."""
+    def ids(self, rows: npt.NDArray[np.int64], column: str = "image_id") -> npt.NDArray[np.object_]:
+        """Picture ids (or `uri`s) of rows of any shape and order, repeats allowed; reads that column of shards they lie in."""
         wanted, where = np.unique(rows, return_inverse=True)
         ends = np.cumsum([shard.rows for shard in self.shards])
         shard_of = np.searchsorted(ends, wanted, side="right")
@@ -154,8 +154,8 @@ class BankFolder:
         for index in np.unique(shard_of):
             shard, mine = self.shards[int(index)], shard_of == index
             with self.open(shard) as file:
-                column = file.read(columns=["image_id"])["image_id"]
-            found[mine] = column.take(pa.array(wanted[mine] - (ends[index] - shard.rows))).to_numpy(zero_copy_only=False)
+                values = file.read(columns=[column])[column]
+            found[mine] = values.take(pa.array(wanted[mine] - (ends[index] - shard.rows))).to_numpy(zero_copy_only=False)
         ids: npt.NDArray[np.object_] = found[where].reshape(rows.shape)
         return ids
 
