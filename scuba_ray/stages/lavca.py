@@ -110,13 +110,15 @@ class Lavca:
         candidates = self._candidates([self._places(ids) for ids in rows["nearest_ids"].to_pylist()])
         refused = {index: found for index, found in enumerate(candidates) if isinstance(found, Refusal)}
         offered = {index: found for index, found in enumerate(candidates) if not isinstance(found, Refusal)}
-        kept = {index: self._kept(found, weight_VD[index]) for index, found in offered.items()}
-        said: dict[int, list[tuple[str, float]]] = {}
+        text_of = self._embedded([word for words in offered.values() for word in words])
+        kept = {index: self._kept(words, text_of, weight_VD[index]) for index, words in offered.items()}
+        said: dict[int, list[str]] = {}
         for index, sentences in zip(kept, self._sentences(list(kept.values())), strict=True):
             if isinstance(sentences, Refusal):
                 refused[index] = sentences
             else:
-                said[index] = self._ranked(sentences, weight_VD[index])
+                said[index] = sentences
+        ranked = self._ranked(said, weight_VD)
         columns = {
             "subject": self.subject,
             "backbone": self.backbone.name,
@@ -124,10 +126,10 @@ class Lavca:
             "partition": WHOLE_BANK,
             "method": METHOD,
             "rank": 0,
-            "caption": [sentences[0][0] for sentences in said.values()],
+            "caption": [sentences[0][0] for sentences in ranked],
             "nouns": [kept[index] for index in said],
-            "candidates": [[text for text, _ in sentences] for sentences in said.values()],
-            "candidate_scores": [[score for _, score in sentences] for sentences in said.values()],
+            "candidates": [[text for text, _ in sentences] for sentences in ranked],
+            "candidate_scores": [[score for _, score in sentences] for sentences in ranked],
         }
         bad = tuple(
             BadRow(f"subject={self.subject}, voxel_id={voxels[index]}", refused[index].reason, refused[index].retry)
@@ -157,17 +159,16 @@ class Lavca:
             found[index] = ranked or Refusal("not one of the descriptions of its nearest pictures has a noun", False)
         return found
 
-    def _kept(self, candidates: list[str], weight_D: Tensor) -> list[str]:
-        settings = self.settings
-        text_KD = self._embedded(candidates)
+    def _kept(self, candidates: list[str], text_of: Mapping[str, Tensor], weight_D: Tensor) -> list[str]:
+        settings, text_KD = self.settings, torch.stack([text_of[word] for word in candidates])
         kept = keep_by_drive(text_KD, weight_D, beta=settings.beta, threshold=settings.threshold, keep=settings.keep)
         return [candidates[index] for index in kept]
 
-    def _embedded(self, texts: Sequence[str]) -> Tensor:
-        """Text embeddings (K, D), each text embedded once by this worker."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+    def _embedded(self, words: Sequence[str]) -> Mapping[str, Tensor]:
+        """Text embeddings of those words, and of all that this worker has met before."""
+        new = [word for word in dict.fromkeys(words) if word not in self._texts]
         self._texts.update(zip(new, self._network.embed_texts(new).float().cpu(), strict=True))
-        return torch.stack([self._texts[text] for text in texts])
+        return self._texts
 
     def _sentences(self, kept: Sequence[list[str]]) -> Sequence[list[str] | Refusal]:
         """Sentences made of each voxel's keywords."""
@@ -176,8 +177,13 @@ class Lavca:
         assert self._writer is not None, "LavcaConfig wants a language model for `compose: language`"
         return self._writer.lists([language.ask_for_sentences(keywords, self.settings.candidates) for keywords in kept])
 
-    def _ranked(self, sentences: list[str], weight_D: Tensor) -> list[tuple[str, float]]:
-        """Sentences with their cosine to a voxel's weights, best first."""
-        score_K = cosine(self._network.embed_texts(sentences).float().cpu(), weight_D).nan_to_num(-1.0)
-        order = score_K.argsort(descending=True, stable=True).tolist()
-        return [(sentences[place], float(score_K[place])) for place in order]
+    def _ranked(self, said: Mapping[int, list[str]], weight_VD: Tensor) -> list[list[tuple[str, float]]]:
+        """Each voxel's sentences with their cosine to its weights, best first."""
+        text_ND = self._network.embed_texts([text for sentences in said.values() for text in sentences]).float().cpu()
+        voxel_N = [index for index, sentences in said.items() for _ in sentences]
+        score_N = cosine(text_ND, weight_VD[voxel_N]).nan_to_num(-1.0)
+        scores = torch.split(score_N, [len(sentences) for sentences in said.values()])
+        scored = [
+            list(zip(sentences, score.tolist(), strict=True)) for sentences, score in zip(said.values(), scores, strict=True)
+        ]
+        return [sorted(pairs, key=lambda pair: -pair[1]) for pairs in scored]

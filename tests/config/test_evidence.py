@@ -36,7 +36,7 @@ def test_addresses(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://x.org", "https://user:key@x.org/v1", "file:///etc", "https://x.org/v 1"]
+    "url", ["localhost:8000", "ftp://x.org", "https://user:key@x.org/v1", "file://host/etc", "https://x.org/v 1"]
 )
 def test_no_addresses(url: str) -> None:
     with pytest.raises(ValidationError):
