@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from scuba_ray import banks
 from scuba_ray.bank.info import info
 from scuba_ray.bank.listings import listed
 from scuba_ray.bank.shards import BankFolder, open_bank
@@ -21,6 +22,7 @@ from scuba_ray.cli import app
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.pipeline import run
+from scuba_ray.stages import scan
 from scuba_ray.tables.progress import Progress
 from scuba_ray.tables.store import RunFolder
 from tests.datasets.mixed import write_mixed
@@ -112,6 +114,18 @@ def test_every_step_is_told_and_recorded_and_a_second_build_does_nothing(build: 
     before = build.files
     build(study.folder / "pictures")
     assert build.events == [] and build.files == before
+
+
+def test_workers_scan_what_is_large_or_far_to_the_same_result(
+    build: Build, study: TinyStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(study.folder / "pictures")
+    monkeypatch.setattr(banks, "_HERE", 0)
+    monkeypatch.setattr(scan, "_CHUNK_FILES", 40)
+    far = Build(study, tmp_path / "far")
+    assert far(study.folder / "pictures").rows == BANK
+    assert far.events[0].chunks_total == 3
+    assert far.folder.read("bank").equals(build.folder.read("bank"))
 
 
 def test_nothing_to_embed_is_an_error_that_says_why(build: Build, tmp_path: Path) -> None:
@@ -221,11 +235,14 @@ def test_a_source_that_grew_is_taken_up_where_it_ended(build: Build, own_study: 
     (pictures / "zz.png").write_bytes(b"<html>")
     assert build(pictures).rows == BANK + 12, "new files may be bad, all of them"
     assert "no known format" in build.reasons()["zz.png"]
+    (pictures / "zzz.png").write_bytes(b"<html>")
+    assert build(pictures).rows == BANK + 12, "or seen before"
+    assert "the same bytes as zz.png" in build.reasons()["zzz.png"]
     build(pictures)
     assert not build.events
     (about,) = info(bank.location)
-    assert about["collections"] == {"pictures": BANK + 12} and about["listed"] == BANK + 14 and about["finished"]
-    assert [one.collection for one in listed(bank.location)] == ["pictures", "pictures+1", "pictures+2"]
+    assert about["collections"] == {"pictures": BANK + 12} and about["listed"] == BANK + 15 and about["finished"]
+    assert [one.collection for one in listed(bank.location)] == ["pictures", *(f"pictures+{one}" for one in (1, 2, 3))]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ _CLAIM = "claim.json"
 _RUN = "run.json"
 _READERS = 4
 """Parts read at once when checksums are verified: peak memory is this times a part."""
+_ENDS = 32
+"""Files of which only the last bytes are read at once: a store that is far away answers many as fast as one."""
 _VERIFIED = 4 << 30
 """Bytes of a finished unit up to which every run holds its content against the checksums; of a larger one it looks whether
 all parts are there and of the right size. Damage inside is still found when pages are read."""
@@ -235,7 +237,7 @@ class RunFolder:
         """How many rows of a unit's chunks are in quarantine; only the ends of their files are read."""
         there = files.names(self.location, QUARANTINE_FOLDER)
         names = [name for name in map(unit.quarantine_name, chunks) if name in there]
-        with ThreadPoolExecutor(_READERS) as pool:
+        with ThreadPoolExecutor(_ENDS) as pool:
             return sum(pool.map(lambda name: parts.count(self.location, f"{QUARANTINE_FOLDER}/{name}"), names))
 
     def waiting(self, unit: Unit, chunks: Sequence[Chunk]) -> list[str]:
@@ -246,8 +248,11 @@ class RunFolder:
     def _lacking(self, unit: Unit, chunks: Sequence[Chunk]) -> list[Chunk]:
         """Chunks with rows in quarantine that are to be tried again (`BadRow.retry`)."""
         there = files.names(self.location, QUARANTINE_FOLDER)
-        named = [(chunk, unit.quarantine_name(chunk)) for chunk in chunks]
-        return [chunk for chunk, name in named if name in there and parts.retries(self.location, f"{QUARANTINE_FOLDER}/{name}")]
+        some = [chunk for chunk in chunks if unit.quarantine_name(chunk) in there]
+        names = [f"{QUARANTINE_FOLDER}/{unit.quarantine_name(chunk)}" for chunk in some]
+        with ThreadPoolExecutor(_ENDS) as pool:
+            left = pool.map(lambda name: parts.retries(self.location, name), names)
+            return [chunk for chunk, count in zip(some, left, strict=True) if count]
 
     def first_bad_row(self, unit: Unit, chunks: Sequence[Chunk]) -> BadRow | None:
         """The first row of a unit that is in quarantine; none if all went well."""
