@@ -21,7 +21,7 @@ class EngineConfig(Part):
     min_workers: int = Field(1, ge=1)
     max_workers: int = Field(2, ge=1)
     initial_workers: int | None = Field(None, ge=1)
-    # CPU cores each worker reserves (a fraction shares a core) and threads its mathematics uses
+    # CPU cores each worker reserves (a fraction shares a core)
     cpus_per_worker: float = Field(0.5, gt=0)
     # GPUs each worker of a model step reserves; larger than 0 needs device: cuda
     gpus_per_worker: float = Field(0.0, ge=0)
@@ -29,6 +29,7 @@ class EngineConfig(Part):
     # each reserves; 0 lets every model worker decode for itself
     decoders: int = Field(0, ge=0)
     cpus_per_decoder: float = Field(1.0, gt=0)
+    # threads of each worker's mathematics; as many processes decode pictures for it
     threads: int = Field(1, ge=1)
     # how often a lost worker is replaced, and a chunk tried again, before the step fails
     retries: int = Field(2, ge=0)

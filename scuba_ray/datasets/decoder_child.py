@@ -68,7 +68,8 @@ def write(pipe: FileIO, data: bytes | memoryview) -> None:
 
 
 def _answer(answers: FileIO, data: bytearray, max_pixels: int, preprocessing: Preprocessing) -> None:
-    Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own guard, which refuses twice as many, must not be narrower
+    # Pillow's own guard, which also holds for pictures within pictures, must not be narrower
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
     try:
         pixels_3HW = np.ascontiguousarray(preprocessing(decode_image(bytes(data), max_pixels)), np.uint8)
     except PictureError as error:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,6 +42,17 @@ def test_it_travels_without_weights_and_keeps_its_names(unloaded: Backbone, load
     assert len(pickle.dumps(unloaded)) < 20_000
     assert (loaded.name, loaded.dim, loaded.fingerprint) == ("any", unloaded.dim, unloaded.fingerprint)
     assert len(unloaded.fingerprint) == 16
+
+
+def test_preprocessing_needs_no_weights_and_no_torch(unloaded: Backbone) -> None:
+    pickled = pickle.dumps(unloaded.preprocessing)
+    code = f"import pickle, sys; print(pickle.loads({pickled!r}) is not None, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+    pixels_3HW = unloaded.preprocessing(picture())
+    assert pixels_3HW.dtype == np.uint8 and pixels_3HW.shape[0] == 3
+    normalised_B3HW = unloaded.normalise(torch.from_numpy(pixels_3HW)[None])
+    assert normalised_B3HW.dtype == torch.float32 and torch.equal(normalised_B3HW[0], unloaded.preprocess(picture()))
 
 
 def test_images_and_texts_share_a_space_and_are_raw(loaded: Backbone) -> None:
