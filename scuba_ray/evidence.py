@@ -6,18 +6,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scuba_ray.config import RunConfig, SubjectConfig
+from scuba_ray.bank.shards import BankFolder
+from scuba_ray.config import DescribeConfig, RunConfig, SubjectConfig
 from scuba_ray.config.scoring import OWN, JudgeConfig
-from scuba_ray.protocols import Backbone
+from scuba_ray.models.image_to_text import ImageToText
+from scuba_ray.models.language import make_language_model
+from scuba_ray.protocols import Backbone, Resources
 from scuba_ray.registry import resolve
+from scuba_ray.stages.caption import decoding
+from scuba_ray.stages.concepts import Concepts
+from scuba_ray.stages.describe import DescribeByCaptioner, DescribeByModel, describer_name
 from scuba_ray.stages.encode import EncodeStimuli
 from scuba_ray.stages.encode_captions import EncodeCaptions, caption_space
+from scuba_ray.stages.lavca import METHOD as LAVCA
+from scuba_ray.stages.lavca import Lavca
+from scuba_ray.stages.nearest_pictures import NearestPictures
 from scuba_ray.stages.rerank import RERANKED, Rerank
+from scuba_ray.stages.said import TOP_IMAGE
 from scuba_ray.stages.score import Score
 from scuba_ray.stages.study import Study
+from scuba_ray.stages.top_image import TopImage
 from scuba_ray.tables.progress import Result
 from scuba_ray.tables.steps import Steps
 from scuba_ray.tables.store import RunFolder
+
+SHARDS = 16
+"""Shards that one worker searches for nearest pictures."""
+READ_HERE = 1_000_000
+"""Pictures up to which a bank is searched in this process: workers would take longer to start."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,93 @@ class Evidence:
         stage = Rerank(subject=subject.name, network=self.study.reader, run=self.folder, settings=settings, **self._model)
         inputs = [voxels.fingerprint, captions.fingerprint]
         return self.steps.complete(stage, key=f"{captions.key}/{RERANKED}", rows=voxels.rows, chunk=settings.chunk, inputs=inputs)
+
+    def nearest(self, projections: Sequence[Result], bank: tuple[BankFolder, str]) -> Result | None:
+        """Find the pictures nearest to some voxel of any subject, for captions made from them; None if nothing asks for them."""
+        reader, wanted = self.study.reader, self._pictures_wanted
+        if not wanted:
+            return None
+        stage = NearestPictures(
+            backbone=reader.name,
+            dim=reader.dim,
+            keys=tuple(result.key for result in projections),
+            pictures=wanted,
+            run=self.folder,
+            bank=bank[0],
+            resources=self.study.resources,
+        )
+        inputs = [bank[1], *(result.fingerprint for result in projections)]
+        small, rows = bank[0].rows <= READ_HERE, len(bank[0].shards)
+        return self.steps.complete(stage, key=reader.name, rows=rows, chunk=SHARDS, inputs=inputs, here=small)
+
+    @property
+    def _pictures_wanted(self) -> int:
+        config = self.config
+        wanted = [part.pictures for part in (config.lavca, config.concepts) if part is not None]
+        wanted += [config.support.pictures] if "support" in config.analyses else []
+        wanted += [1] if config.score is not None and config.score.top_image else []
+        return min(max(wanted, default=0), config.project.nearest)
+
+    def describe(self, pictures: Result) -> Result | None:
+        """Put the nearest pictures into words, each once: by the captioner, or by a model that sees them."""
+        config, reader, captioner = self.config, self.study.reader, self.study.captioner
+        if config.lavca is None and (config.score is None or not config.score.top_image):
+            return None
+        settings = config.lavca.describe if config.lavca is not None else DescribeConfig()
+        model = describer_name(settings, config.caption.model)
+        common: dict[str, Any] = {"backbone": reader.name, "model": model, "run": self.folder, **self._model}
+        stage: DescribeByCaptioner | DescribeByModel
+        if settings.model is None:
+            stage = DescribeByCaptioner(captioner=captioner, decoding=decoding(config.caption), **common)
+        else:
+            place = {} if settings.images else {"source": config.bank.source, "images": config.bank.images}
+            seen = settings.model_copy(update=place)
+            describer = ImageToText(settings)
+            stage = DescribeByModel(describer=describer, settings=seen, max_pixels=config.encode.max_pixels, **common)
+        key = f"{reader.name}/{model}"
+        return self.steps.complete(stage, key=key, rows=pictures.rows, chunk=settings.chunk, inputs=[pictures.fingerprint])
+
+    def from_pictures(
+        self, subject: SubjectConfig, voxels: Result, projections: Result, pictures: Result, described: Result | None
+    ) -> list[Result]:
+        """Captions of a subject's voxels made from their nearest pictures: LaVCa, one per concept, and the nearest one's own."""
+        config, reader, key = self.config, self.study.reader, voxels.key
+        made = []
+        if config.score is not None and config.score.top_image and described is not None:
+            top = TopImage(
+                subject=subject.name, backbone=reader.name, run=self.folder, descriptions=described.key, resources=Resources()
+            )
+            inputs = [projections.fingerprint, described.fingerprint]
+            how: dict[str, Any] = {"rows": projections.rows, "chunk": config.caption.chunk}
+            made.append(self.steps.complete(top, key=f"{key}/{TOP_IMAGE}", inputs=inputs, here=True, **how))
+        if config.lavca is not None and described is not None:
+            lavca = Lavca(
+                subject=subject.name,
+                backbone=reader,
+                language=make_language_model(config.lavca, self.folder.location),
+                descriptions=described.key,
+                run=self.folder,
+                settings=config.lavca,
+                **self._model,
+            )
+            inputs = [voxels.fingerprint, projections.fingerprint, described.fingerprint]
+            how = {"rows": projections.rows, "chunk": config.lavca.chunk}
+            made.append(self.steps.complete(lavca, key=f"{key}/{LAVCA}", inputs=inputs, **how))
+        if config.concepts is not None:
+            concepts = Concepts(
+                subject=subject.name,
+                backbone=reader.name,
+                captioner=self.study.captioner,
+                decoding=decoding(config.caption),
+                seed=config.seed,
+                run=self.folder,
+                settings=config.concepts,
+                **self._model,
+            )
+            inputs = [projections.fingerprint, pictures.fingerprint]
+            how = {"rows": projections.rows, "chunk": config.concepts.chunk}
+            made.append(self.steps.complete(concepts, key=f"{key}/concepts", inputs=inputs, **how))
+        return made
 
     def score(self, subject: SubjectConfig, captions: Sequence[Result], voxels: dict[tuple[str, str], Result]) -> list[Result]:
         """Judge captions and controls by responses to held-out images: by the captioned backbone and by every other judge."""

@@ -61,14 +61,21 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
                         texts = method.encode_captions(subject, backbone)
                         method.bands(subject, backbone, "caption", [embeddings[backbone.name], texts])
             bank = method.bank()
+            projections, captions = {}, {}
             for subject in config.subjects:
-                projections = method.project(subject, voxels[subject.name, study.reader.name], bank)
-                captions = [method.caption(subject, projections)]
                 fitted = voxels[subject.name, study.reader.name]
+                projections[subject.name] = method.project(subject, fitted, bank)
+                captions[subject.name] = [method.caption(subject, projections[subject.name])]
                 if config.rerank is not None:
-                    captions.append(evidence.rerank(subject, fitted, captions[0]))
+                    captions[subject.name].append(evidence.rerank(subject, fitted, captions[subject.name][0]))
+            pictures = evidence.nearest(list(projections.values()), bank)
+            described = None if pictures is None else evidence.describe(pictures)
+            for subject in config.subjects:
+                said, fitted = captions[subject.name], voxels[subject.name, study.reader.name]
+                if pictures is not None:
+                    said += evidence.from_pictures(subject, fitted, projections[subject.name], pictures, described)
                 if config.score is not None and subject.weights is None:
-                    evidence.score(subject, captions, voxels)
+                    evidence.score(subject, said, voxels)
             evidence.compare()
             for analysis in study.analyses:
                 steps.analyse(analysis)

@@ -18,7 +18,7 @@ from scuba_ray.report.compare import comparison_table
 from scuba_ray.report.render import render
 from scuba_ray.tables.columns import matrix
 from scuba_ray.tables.store import RunFolder
-from tests.study import TinyStudy, write_backbone
+from tests.study import OK, TinyStudy, write_backbone
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,16 @@ def config(study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> RunCon
     other = write_backbone(tmp_path_factory.mktemp("judge"), seed=5)
     settings = study.settings(out=str(tmp_path_factory.mktemp("evidence") / "run"))
     judges = {"judges": [{"name": "other", "model": f"local-dir:{other}"}]}
-    return make_config({**settings, "rerank": {}, "score": judges})
+    return make_config(
+        {
+            **settings,
+            "rerank": {},
+            "score": judges,
+            "lavca": {"pictures": 8},
+            "concepts": {"pictures": 8},
+            "analyses": ["support"],
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +60,8 @@ def test_a_score_is_the_rank_correlation_of_similarity_and_response(config: RunC
     prepared = prepare(dataset, 0, dataset.voxels().num_rows)
     ids = dataset.voxels()["voxel_id"].to_pylist()
     scores = rows(finished.read("scores"), judge=judge)
-    assert scores.num_rows == 100 and set(scores["images"].to_pylist()) == {15}
+    assert scores.num_rows == finished.read("captions").num_rows + 3 * OK, "every caption, and three controls for each voxel"
+    assert set(scores["images"].to_pylist()) == {15}
     image_SD = matrix(embeddings["embedding"]).astype(np.float32)
     image_SD /= np.linalg.norm(image_SD, axis=1, keepdims=True)
     for row in scores.to_pylist()[::7]:
@@ -69,14 +79,14 @@ def test_the_reranked_caption_has_the_largest_predicted_response(config: RunConf
     reranked = rows(captions, method="brainscuba-rerank").to_pylist()
     assert len(reranked) == 10 and {(row["partition"], row["rank"]) for row in reranked} == {(-1, 0)}
     for row in reranked:
-        mine = rows(captions, voxel_id=row["voxel_id"], method="brainscuba").to_pylist()
+        mine = rows(captions, voxel_id=row["voxel_id"], method="brainscuba", rank=0).to_pylist()
         candidates = sorted({text for one in mine for text in one["candidates"]})
         assert sorted(row["candidates"]) == candidates and len(candidates) > 1
         text_CD = torch_unit(network.embed_texts(candidates).numpy())
         drive_C = text_CD @ np.array(weight_of[row["voxel_id"]])
         assert row["candidate_scores"][0] == pytest.approx(drive_C.max(), rel=1e-4)
         assert row["caption"] == row["candidates"][0] and sorted(row["candidate_scores"], reverse=True) == row["candidate_scores"]
-    plain = rows(captions, method="brainscuba", partition=-1)
+    plain = rows(captions, method="brainscuba", partition=-1, rank=0)
     assert plain.num_rows == 10, "the plain captions stay"
     assert all(row["caption"] == row["candidates"][0] for row in plain.to_pylist())
 
@@ -115,3 +125,24 @@ def test_methods_stand_side_by_side(finished: RunFolder) -> None:
 def test_a_run_without_scores_has_nothing_to_compare(study: TinyStudy) -> None:
     with pytest.raises(ConfigError, match="holds no scores of captions"):
         comparison_table(RunFolder(str(study.folder / "nothing")))
+
+
+def test_captions_made_from_nearest_pictures_are_in_the_same_tables(finished: RunFolder) -> None:
+    captions, pictures = finished.read("captions"), finished.read("nearest_pictures")
+    described = finished.read("descriptions")
+    assert sorted(described["image_id"].to_pylist()) == sorted(pictures["image_id"].to_pylist())
+    for method in ("lavca", "top-image"):
+        assert rows(captions, method=method, partition=-1, rank=0).num_rows == OK, method
+    said = dict(zip(described["image_id"].to_pylist(), described["caption"].to_pylist(), strict=True))
+    nearest = rows(finished.read("projections"), partition=-1)
+    first = {v: ids[0] for v, ids in zip(nearest["voxel_id"].to_pylist(), nearest["nearest_ids"].to_pylist(), strict=True)}
+    for row in rows(captions, method="top-image").to_pylist():
+        assert row["caption"] == said[first[row["voxel_id"]]]
+    concepts = captions.filter(pc.greater(captions["rank"], 0))
+    assert set(concepts["method"].to_pylist()) == {"brainscuba"} and len(set(concepts["voxel_id"].to_pylist())) == OK
+    shares: dict[int, float] = {}
+    for row in concepts.to_pylist():
+        shares[row["voxel_id"]] = shares.get(row["voxel_id"], 0) + row["share"]
+    assert all(total == pytest.approx(1, abs=1e-5) for total in shares.values())
+    support = finished.read("analyses/support")
+    assert support.num_rows and set(support["method"].to_pylist()) <= {"brainscuba", "brainscuba-rerank", "lavca", "top-image"}

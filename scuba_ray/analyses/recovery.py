@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.config import RunConfig, SubjectConfig
+from scuba_ray.core.shuffles import random_cycles
 from scuba_ray.errors import ConfigError
 from scuba_ray.phantom.concepts import Vocabulary
 from scuba_ray.phantom.truth import TRUTH_FILES, has_truth, read_truth
@@ -141,7 +142,7 @@ def judge(voxels: Sequence[_Voxel], vocabulary: Vocabulary, seed: int) -> Iterat
         regions[voxel.truth["roi"]].append(index)
     generator = np.random.default_rng(seed)
     pools = {SHUFFLED: [list(range(len(voxels)))], WITHIN_ROI: list(regions.values())}
-    others = {method: _others(generator, parts, len(voxels)) for method, parts in pools.items()}
+    others = {method: random_cycles(generator, parts, len(voxels)) for method, parts in pools.items()}
     chances = {method: _chances(voxels, named_by, parts) for method, parts in pools.items()}
     for index, voxel in enumerate(voxels):
         for method in METHODS:
@@ -173,15 +174,6 @@ def _row(voxel: _Voxel, method: str, caption: str, named: frozenset[str]) -> dic
         "hit_both": concepts <= named if kind == "double" else None,
         "companion_hit": truth["companion"] in named if truth["companion"] else None,
     }
-
-
-def _others(generator: np.random.Generator, parts: Sequence[Sequence[int]], count: int) -> np.ndarray:
-    """For each voxel another one of its part, every caption used once: a random cycle through each part."""
-    other = np.arange(count)
-    for part in parts:
-        cycle = generator.permutation(part)
-        other[cycle] = np.roll(cycle, 1)
-    return other
 
 
 def _chances(voxels: Sequence[_Voxel], named_by: Mapping[str, frozenset[str]], parts: Sequence[Sequence[int]]) -> np.ndarray:

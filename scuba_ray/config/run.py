@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from scuba_ray.config.evidence import ConceptsConfig, LavcaConfig
 from scuba_ray.config.messages import in_words
 from scuba_ray.config.parts import Part, registered
 from scuba_ray.config.scoring import RerankConfig, ScoreConfig, SupportConfig
@@ -38,6 +39,10 @@ class RunConfig(Part):
     caption: CaptionConfig
     # a second caption for each voxel, chosen among all its candidates by predicted response; null leaves it out
     rerank: RerankConfig | None = RerankConfig()
+    # captions after LaVCa, from keywords of the nearest pictures' descriptions; none leaves them out
+    lavca: LavcaConfig | None = None
+    # a caption for each cluster of the nearest pictures, for voxels that answer to several things; none leaves them out
+    concepts: ConceptsConfig | None = None
     # how well captions predict held-out responses, beside controls; null leaves it out
     score: ScoreConfig | None = ScoreConfig()
     # of the analysis `support`
@@ -55,6 +60,11 @@ class RunConfig(Part):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{what} must have different names, got {', '.join(twice)} more than once")
+        for name, group in (("lavca", self.lavca), ("concepts", self.concepts)):
+            if group is not None and group.pictures > self.project.nearest:
+                raise ValueError(f"{name}.pictures ({group.pictures}) must be <= project.nearest ({self.project.nearest})")
+        if self.lavca is not None and self.lavca.describe.model is not None and not self._pictures:
+            raise ValueError("lavca.describe.model looks at pictures: say where they are with lavca.describe.images")
         known = [backbone.name for backbone in self.backbones]
         if LOW_LEVEL in known:
             raise ValueError(f"backbones: {LOW_LEVEL} is the baseline that fit.low_level adds to every run; choose another name")
@@ -64,6 +74,11 @@ class RunConfig(Part):
                     f"weights of {subject.name} belong to backbone {subject.weights.backbone!r}, backbones has {', '.join(known)}"
                 )
         return self
+
+    @property
+    def _pictures(self) -> str | None:
+        """Where a describer finds the bank's pictures."""
+        return self.bank.images or (self.lavca.describe.images if self.lavca else None)
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:

@@ -44,11 +44,7 @@ class Caption:
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The captioner's fingerprint covers its checkpoint and language model; the rest is how it decodes."""
-        settings = self.settings
-        of_rule = {"beam": {"beams"}, "greedy": {"rule"}, "nucleus": {"rule", "top_p", "samples", "seed"}}[settings.rule]
-        precision = set() if settings.precision == "float32" else {"precision"}
-        decoding = settings.model_dump(mode="json", include={"max_tokens", "temperature", "stop"} | of_rule | precision)
-        return {"captioner": self.captioner.fingerprint, "method": METHOD, **decoding}
+        return {"captioner": self.captioner.fingerprint, "method": METHOD, **decoding(self.settings)}
 
     def setup(self) -> None:
         _ = self._writer
@@ -80,3 +76,10 @@ class Caption:
             "candidate_scores": [[beam.logprob for beam in beams] for beams in written],
         }
         return StageOutput(table_of(CAPTIONS, columns))
+
+
+def decoding(settings: CaptionConfig) -> dict[str, Any]:
+    """The settings that can change what a captioner says, as JSON: those of the rule it decodes by."""
+    of_rule = {"beam": {"beams"}, "greedy": {"rule"}, "nucleus": {"rule", "top_p", "samples", "seed"}}[settings.rule]
+    precision = set() if settings.precision == "float32" else {"precision"}
+    return settings.model_dump(mode="json", include={"max_tokens", "temperature", "stop"} | of_rule | precision)

@@ -1,8 +1,8 @@
 """rerank: of all sentences written for a voxel, the one its own encoding model predicts the largest response to.
 
 Candidates are the beams (or samples) of the whole bank and, if wanted, of each partition. A sentence's predicted response is
-w . t with t its unit embedding by the text tower of the backbone the weights were fitted on (METHOD section 7: captions with evidence).
-The plain caption stays; this one is a row of its own under `brainscuba-rerank`.
+w . t with t its unit embedding by the text tower of the backbone the weights were fitted on (METHOD section 7: captions with
+evidence). The plain caption stays; this one is a row of its own under `brainscuba-rerank`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scuba_ray.core.scoring import drives
 from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.models.nouns import nouns_of
 from scuba_ray.protocols import Backbone, Chunk, Resources, StageOutput
-from scuba_ray.stages.said import METHOD
+from scuba_ray.stages.caption import METHOD
 from scuba_ray.tables.columns import matrix, table_of
 from scuba_ray.tables.schemas import CAPTIONS, WHOLE_BANK
 from scuba_ray.tables.store import RunFolder

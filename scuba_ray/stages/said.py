@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.core.shuffles import random_cycles
+from scuba_ray.stages.caption import METHOD
 from scuba_ray.tables.schemas import WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
 
-METHOD = "brainscuba"
 SHUFFLED = "shuffled"
 WITHIN_ROI = "shuffled-within-roi"
 MOST_FREQUENT = "most-frequent"

@@ -17,6 +17,8 @@ from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.models.clipcap import make_captioner
+from scuba_ray.models.image_to_text import ImageToText
+from scuba_ray.models.language import make_language_model
 from scuba_ray.protocols import LOW_LEVEL, Analysis, Backbone, Captioner, ImageSource, Resources, SubjectDataset
 from scuba_ray.registry import resolve
 from scuba_ray.stages.encode_captions import check_captions
@@ -92,6 +94,10 @@ def open_study(config: RunConfig) -> Study:
     analyses = tuple(resolve("analysis", name)(config) for name in config.analyses)
     judges = tuple(make_backbone(judge) for judge in (config.score.judges if config.score else ()))
     low_level = make_backbone(BackboneConfig(name=LOW_LEVEL, model=f"pixels:{LOW_LEVEL}")) if config.fit.low_level else None
+    if config.lavca is not None:
+        make_language_model(config.lavca, config.out)
+        if config.lavca.describe.model is not None:
+            ImageToText(config.lavca.describe)
     if "caption" in config.fit.bands:
         for dataset in datasets.values():
             check_captions(dataset, "fit.bands has 'caption'", "leave 'caption' out of fit.bands")
