@@ -126,17 +126,21 @@ def show(
     voxel: Annotated[int | None, typer.Option(help="Everything about one voxel.")] = None,
     roi: Annotated[str | None, typer.Option(help="Voxels of this region only.")] = None,
     query: Annotated[str | None, typer.Option(help="Rank voxels by how much they answer to a text.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Methods and controls side by side, on held-out responses.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None,
     form: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="How to print them.")] = "table",
 ) -> None:
     """Print voxels with region, noise ceiling, R2 and caption, the best predicted first."""
     from scuba_ray.report import show as tables
+    from scuba_ray.report.compare import comparison_table
     from scuba_ray.report.render import render
 
-    if sum(choice is not None for choice in (voxel, roi, query)) > 1:
-        raise typer.BadParameter("give one of --voxel, --roi and --query")
+    if sum(choice is not None for choice in (voxel, roi, query)) > 1 or (compare and (voxel is not None or query is not None)):
+        raise typer.BadParameter("give one of --voxel, --roi and --query; --compare goes with --roi only")
     folder, config = _finished(run)
-    if voxel is not None:
+    if compare:
+        table = comparison_table(folder, roi=roi)
+    elif voxel is not None:
         table = tables.voxel_details(folder, voxel)
     elif query is not None:
         table = tables.query(folder, config, query, limit=limit)
