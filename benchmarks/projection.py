@@ -1,33 +1,29 @@
 """Is projecting on the bank as cheap as its two matrix products? Ours against the published loop and against bare products.
 
-Ours computes everything a run needs: five partitions and the whole bank, the 64 nearest images of each, n_eff. The published
-loop (four voxels at a time over the whole bank) computes one projection. Bare products are the same tiles without a softmax.
+Ours computes everything a run needs: five partitions and the whole bank, the 64 nearest images of each, n_eff, agreement of
+partitions and halves. The published loop (four voxels at a time over the whole bank) computes one projection. Bare products are
+the same tiles without a softmax. All three have the bank in memory as float32; `ours, from disk` is what a run does: shards on
+disk in float16, read anew, cut into segments, brought to unit length. Memory is asked of it, for a bank and one ten times larger.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from tempfile import TemporaryDirectory
 
 import _report
 
 settings = _report.arguments(__doc__, voxels=256, images=50_000, dim=512, tile=8192, beta=150.0, rounds=5)
 
 import torch  # noqa: E402  (after the thread count is set)
+from _bank import directions, project_from_disk, stage_at, stored_bank, write_bank  # noqa: E402
 from torch.nn.functional import normalize  # noqa: E402
 
 from scuba_ray.core.projection import Projection, empty_state, finish, update  # noqa: E402
 from scuba_ray.core.vectors import cosine  # noqa: E402
 
 Bank = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-
-def make_bank(images: int) -> Bank:
-    generator = torch.Generator().manual_seed(0)
-    unit_KD = torch.empty(images, settings.dim).normal_(generator=generator)
-    norm_K = torch.linalg.vector_norm(unit_KD, dim=1)
-    unit_KD /= norm_K[:, None]
-    return unit_KD, norm_K / settings.dim**0.5 * 10, torch.arange(images) * 5 // images
 
 
 def bare(bank: Bank, directions_VD: torch.Tensor) -> torch.Tensor:
@@ -69,36 +65,41 @@ def accuracy(bank: Bank, directions_VD: torch.Tensor) -> dict[str, float]:
     }
 
 
-def make_directions() -> torch.Tensor:
-    return normalize(torch.randn(settings.voxels, settings.dim, generator=torch.Generator().manual_seed(1)), dim=1)
-
-
-def extra_memory(images: int) -> float:
-    """MiB beside the bank. Asked of a fresh process: one that has run before holds memory it can use again."""
+def extra_memory(folder: str) -> float:
+    """MiB that projecting from disk needs at its peak. Asked of a fresh process: an older one holds memory it can use again."""
     torch.set_num_threads(settings.threads)
-    bank, directions_VD = make_bank(images), make_directions()
+    stage, directions_VD = stage_at(folder, settings), directions(settings)
     with _report.peak_memory() as peak:
-        ours(bank, directions_VD)
+        project_from_disk(stage, directions_VD)
     return peak["mib"]
 
 
 def main() -> None:
     torch.set_num_threads(settings.threads)
-    sizes = (settings.images, 4 * settings.images)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as fresh:
-        memory = dict(zip(map(str, sizes), fresh.map(extra_memory, sizes), strict=True))
-    bank, directions_VD = make_bank(settings.images), make_directions()
-    contenders = {"bare products": bare, "ours": ours, "published loop": published}
-    seconds = _report.side_by_side(
-        {name: lambda run=run: run(bank, directions_VD) for name, run in contenders.items()},  # type: ignore[misc]
-        settings.rounds,
-    )
+    directions_VD = directions(settings)
+    with TemporaryDirectory() as small, TemporaryDirectory() as large:
+        sizes = {settings.images: small, 10 * settings.images: large}
+        for images, folder in sizes.items():
+            write_bank(folder, images, settings.dim)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as fresh:
+            memory = dict(zip(map(str, sizes), fresh.map(extra_memory, sizes.values()), strict=True))
+        bank, stage = stored_bank(stage_at(small, settings).bank), stage_at(small, settings)
+        seconds = _report.side_by_side(
+            {
+                "bare products": lambda: bare(bank, directions_VD),
+                "ours": lambda: ours(bank, directions_VD),
+                "ours, from disk": lambda: project_from_disk(stage, directions_VD),
+                "published loop": lambda: published(bank, directions_VD),
+            },
+            settings.rounds,
+        )
     _report.report(
         settings,
         seconds,
         published_over_ours=_report.ratio(seconds, "published loop", "ours"),
         ours_over_bare=_report.ratio(seconds, "ours", "bare products"),
-        extra_memory_mib_by_images=memory,
+        from_disk_over_bare=_report.ratio(seconds, "ours, from disk", "bare products"),
+        extra_memory_mib_by_images_on_disk=memory,
         error_against_float64=accuracy(bank, directions_VD),
     )
 

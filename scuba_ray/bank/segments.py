@@ -18,6 +18,9 @@ import pyarrow as pa
 from scuba_ray.bank.shards import BankFolder
 from scuba_ray.tables.columns import matrix
 
+_DECODED = 2048
+"""Rows decoded at a time: small enough for a CPU's cache, and each lot is let go as it is put in order."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -71,7 +74,7 @@ class Segments:
     def _cut(self, first: int, stop: int) -> Iterator[Segment]:
         waiting: list[pa.RecordBatch] = []
         held, offset = 0, first * self.size
-        for batch in self.bank.batches(offset, min(stop * self.size, self.bank.rows), self.size):
+        for batch in self.bank.batches(offset, min(stop * self.size, self.bank.rows), min(self.size, _DECODED)):
             wanted = min(self.size - held, len(batch))
             waiting.append(batch.slice(0, wanted))
             held += wanted
