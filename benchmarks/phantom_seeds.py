@@ -41,7 +41,14 @@ def run_seed(folder: str, seed: int, permuted: bool, sizes: dict[str, int]) -> d
     finished = run(demo_config(folder, str(data), engine="local", seed=seed))
     recovery = finished.read(TABLE)
     rates = [row for row in summarise(recovery).to_pylist() if row["voxel_class"] in CAPTIONED]
-    return {"seed": seed, "permuted": permuted, "recovery": rates, "significance": significance(finished, recovery)}
+    comparison = [row for row in finished.read("analyses/comparison").to_pylist() if row["roi"] == "all voxels"]
+    about = {"recovery": rates, "significance": significance(finished, recovery), "comparison": comparison}
+    support = [row for row in finished.read("analyses/support").to_pylist() if row["supported"] is not None]
+    about["unsupported_nouns"] = {
+        method: float(np.mean([not row["supported"] for row in support if (row["method"], row["rank"]) == (method, 0)]))
+        for method in sorted({row["method"] for row in support})
+    }
+    return {"seed": seed, "permuted": permuted, **about}
 
 
 def significance(finished: Any, recovery: Any) -> dict[str, Any]:
@@ -72,10 +79,27 @@ def overall(runs: list[dict[str, Any]]) -> dict[str, Any]:
     proportion = np.array([run["significance"]["false_discovery_proportion"] for run in real])
     power = np.array([run["significance"]["power"] for run in real])
     null_p = np.concatenate([run["significance"].pop("null_p") for run in runs])
+    judged = [{row["method"]: row for row in run["comparison"] if row["judge"] == "judge"} for run in real]
+    doubles = [row for run in real for row in run["recovery"] if (row["voxel_class"], row["method"]) == ("double", "brainscuba")]
     spread = proportion.std(ddof=1) / len(real) ** 0.5 if len(real) > 1 else float("nan")
     return {
         "single_recovery_by_seed": [one["brainscuba"]["rate"] for one in singles],
         "single_gain_over_within_roi_lower_bound_by_seed": [one["brainscuba"]["gain_low"] for one in singles],
+        "independent_judge": {
+            method: {
+                "heldout_r_by_seed": [one[method]["heldout_r"] for one in judged],
+                "lower_bound_of_gain_over_within_roi_by_seed": [one[method]["low_minus_within_roi"] for one in judged],
+                "lower_bound_of_gain_over_most_frequent_by_seed": [one[method]["low_minus_most_frequent"] for one in judged],
+                "interval_of_gain_over_plain_by_seed": [
+                    (one[method]["low_minus_plain"], one[method]["high_minus_plain"]) for one in judged
+                ],
+            }
+            for method in sorted({method for one in judged for method in one})
+        },
+        "double_voxels_both_named_by_seed": {
+            "one_caption": [row["both"] for row in doubles],
+            "captions_per_concept": [row["both_concepts"] for row in doubles],
+        },
         "false_discovery_proportion": {"mean": proportion.mean(), "standard_error": spread},
         "power": {"mean": power.mean(), "lowest": power.min()},
         "null_p_uniform": {"voxels": len(null_p), "ks_p": float(kstest(null_p, "uniform").pvalue)},

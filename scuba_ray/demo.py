@@ -80,8 +80,10 @@ def demo_config(out: str, data: str, *, engine: str = "ray", seed: int = 0) -> R
             "backbones": ["phantom:clip"],
             "bank": {"images": f"{data}/bank"},
             "caption": {"model": "phantom:captioner"},
+            "lavca": {},
+            "concepts": {},
             "score": {"judges": ["phantom:judge"]},
-            "analyses": ["recovery"],
+            "analyses": ["recovery", "support"],
         }
     )
 
@@ -105,6 +107,10 @@ def closing_words(run: RunFolder, *, width: int | None = None) -> str:
                 f"confound: {row['rate']:.2f} name the concept that drives the voxel, {row['companion']:.2f} the one that only "
                 f"comes with it, {row['driver_and_companion']:.2f} both\n"
             )
+        if row["both_concepts"] is not None:
+            together = f"{row['both_concepts']:.2f} in the captions per concept"
+            words.append(f"double: {row['both']:.2f} name both concepts in one caption, {together}\n")
+    words.append(f"beside other methods and controls, on held-out responses: scuba show {run.location} --compare\n")
     return "\n".join([*words, f"report: {run.location}/report/index.html"])
 
 

@@ -58,11 +58,13 @@ RECOVERY = pa.schema(
         ("chance", pa.float32()),
         ("precision", pa.float32()),
         ("hit_both", pa.bool_()),
+        ("hit_both_concepts", pa.bool_()),
         ("companion_hit", pa.bool_()),
     ]
 )
 """`concept` is for reading: the planted concepts joined by `+`, a broad voxel's region, null where nothing was planted.
-`noise_ceiling` is the estimate of the table `voxels`, `true_ceiling` the planted one. `named` is all that the caption names."""
+`noise_ceiling` is the estimate of the table `voxels`, `true_ceiling` the planted one. `named` is all that the caption names.
+`hit_both_concepts` asks the same of the captions per concept (ranks above 0) together; null where a run writes none."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class _Voxel:
     truth: Mapping[str, Any]
     noise_ceiling: float | None
     caption: str
+    concepts_said: tuple[str, ...] = ()
+    """Its captions per concept, where the run writes them."""
 
 
 class Recovery:
@@ -84,7 +88,7 @@ class Recovery:
     """
 
     name = "recovery"
-    version = 1
+    version = 2
     inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "captions": ("subject", "backbone", "voxel_id", "partition", "method", "rank", "caption"),
         "voxels": ("subject", "backbone", "voxel_id", "noise_ceiling"),
@@ -106,8 +110,8 @@ class Recovery:
     def run(self, tables: Mapping[str, pa.Table]) -> pa.Table:
         """One row per captioned voxel and method; see `RECOVERY`."""
         captions = tables["captions"]
-        whole = pc.and_(pc.equal(captions["partition"], WHOLE_BANK), pc.equal(captions["rank"], 0))
-        captions = captions.filter(pc.and_(whole, pc.equal(captions["method"], METHOD)))
+        whole = pc.and_(pc.equal(captions["partition"], WHOLE_BANK), pc.equal(captions["method"], METHOD))
+        captions = captions.filter(whole)
         rows: list[dict[str, Any]] = []
         for subject in self._subjects:
             own = captions.filter(pc.equal(captions["subject"], subject.name))
@@ -122,11 +126,17 @@ class Recovery:
 def _voxels(truth: pa.Table, captions: pa.Table, voxels: pa.Table, subject: str, backbone: str) -> list[_Voxel]:
     """The captioned voxels of one subject under one backbone, in the order of the truth."""
     said = captions.filter(pc.equal(captions["backbone"], backbone))
-    caption_of = dict(zip(said["voxel_id"].to_pylist(), said["caption"].to_pylist(), strict=True))
+    caption_of: dict[int, str] = {}
+    concepts_of: dict[int, list[str]] = defaultdict(list)
+    for voxel, rank, caption in zip(*(said[name].to_pylist() for name in ("voxel_id", "rank", "caption")), strict=True):
+        if rank == 0:
+            caption_of[voxel] = caption
+        else:
+            concepts_of[voxel].append(caption)
     fitted = voxels.filter(pc.and_(pc.equal(voxels["subject"], subject), pc.equal(voxels["backbone"], backbone)))
     ceiling_of = dict(zip(fitted["voxel_id"].to_pylist(), fitted["noise_ceiling"].to_pylist(), strict=True))
     return [
-        _Voxel(row, ceiling_of.get(row["voxel_id"]), caption_of[row["voxel_id"]])
+        _Voxel(row, ceiling_of.get(row["voxel_id"]), caption_of[row["voxel_id"]], tuple(concepts_of[row["voxel_id"]]))
         for row in truth.to_pylist()
         if row["voxel_id"] in caption_of
     ]
@@ -150,6 +160,9 @@ def judge(voxels: Sequence[_Voxel], vocabulary: Vocabulary, seed: int) -> Iterat
             if method in others:
                 caption = voxels[others[method][index]].caption
             row = _row(voxel, method, caption, named_by[caption])
+            if method == METHOD and row["hit_both"] is not None and voxel.concepts_said:
+                together = set().union(*(vocabulary.named(said) for said in voxel.concepts_said))
+                row["hit_both_concepts"] = set(voxel.truth["concepts"]) <= together
             chance = chances[method][index] if method in chances else row["hit"]
             yield {**row, "chance": None if row["hit"] is None else float(chance)}
 

@@ -32,13 +32,15 @@ SUMMARY = pa.schema(
         ("gain_high", pa.float64()),
         ("precision", pa.float64()),
         ("both", pa.float64()),
+        ("both_concepts", pa.float64()),
         ("companion", pa.float64()),
         ("driver_and_companion", pa.float64()),
     ]
 )
 """`rate` is the mean of `chance` with its 95 % bootstrap interval over voxels. `gain` is the mean over voxels of the method minus
-captions shuffled within the region. `precision` is a mean over voxels whose caption names anything. `both` is for double voxels;
-`companion` and `driver_and_companion` are for confound voxels, whose `rate` counts the driver."""
+captions shuffled within the region. `precision` is a mean over voxels whose caption names anything. `both` is for double voxels,
+`both_concepts` the same of their captions per concept together; `companion` and `driver_and_companion` are for confound voxels,
+whose `rate` counts the driver."""
 
 
 def summarise(recovery: pa.Table, *, ceiling: float = CEILING, seed: int = 0, draws: int = DRAWS) -> pa.Table:
@@ -83,6 +85,7 @@ def _figures(part: pa.Table, shuffled: pa.Table, seed: int, draws: int) -> dict[
         figures["gain_low"], figures["gain_high"] = bootstrap(gain_V, seed, draws)
     figures["precision"] = pc.mean(part["precision"]).as_py()
     figures["both"] = pc.mean(part["hit_both"]).as_py()
+    figures["both_concepts"] = pc.mean(part["hit_both_concepts"]).as_py()
     figures["companion"] = pc.mean(part["companion_hit"]).as_py()
     if figures["companion"] is not None:
         figures["driver_and_companion"] = pc.mean(pc.and_(part["hit"], part["companion_hit"])).as_py()

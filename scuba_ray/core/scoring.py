@@ -85,9 +85,8 @@ def drives(weight_VD: Tensor, text_CD: Tensor, pairs_N2: Tensor) -> Tensor:
     Tensor of shape (N,), in units of the responses the weights were fitted to (z-scores)
     """
     step = max(1, _CELLS // max(1, weight_VD.shape[1]))
-    return torch.cat(
-        [(text_CD[part_N2[:, 0]] * weight_VD[part_N2[:, 1]]).sum(1) for part_N2 in torch.split(pairs_N2, step)] or [torch.empty(0)]
-    )
+    found = [(text_CD[part_N2[:, 0]] * weight_VD[part_N2[:, 1]]).sum(1) for part_N2 in torch.split(pairs_N2, step)]
+    return torch.cat(found or [torch.empty(0)])
 
 
 def drive_percentiles(weight_VD: Tensor, image_SD: Tensor, text_CD: Tensor, pairs_N2: Tensor) -> Tensor:

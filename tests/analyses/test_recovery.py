@@ -100,6 +100,17 @@ def test_hits_by_class(judged: pa.Table) -> None:
     assert len(judged) == len(PLANTED) * len(METHODS)
 
 
+def test_captions_per_concept_count_together(tmp_path: Path) -> None:
+    given = tables([caption for _, caption in PLANTED])
+    concept = {"subject": "phantom", "backbone": "clip", "voxel_id": 4, "partition": -1, "method": METHOD}
+    sayings = enumerate(("red apple", "lollipop"), 1)
+    more = pa.Table.from_pylist([{**concept, "rank": rank, "caption": said} for rank, said in sayings], schema=CAPTIONS)
+    given["captions"] = pa.concat_tables([given["captions"], more])
+    judged = Recovery(planted_config(tmp_path / "data", PLANTED)).run(given)
+    assert column(judged, METHOD, "hit_both_concepts") == [None] * 4 + [True] + [None] * 6
+    assert column(judged, METHOD, "hit_both")[4:6] == [False, True], "the single caption is judged as before"
+
+
 def test_shuffled_captions_are_other_voxels_captions(judged: pa.Table) -> None:
     own, regions = column(judged, METHOD, "caption"), column(judged, METHOD, "roi")
     assert sorted(map(str, column(judged, SHUFFLED, "caption"))) == sorted(map(str, own))
