@@ -69,8 +69,9 @@ class LavcaConfig(Part):
     local: LocalModelConfig | None = None
     # candidate keywords considered
     considered: int = Field(20, ge=1)
-    # inverse temperature of the softmax over candidates of cos(text embedding, w); larger keeps fewer
-    beta: float = Field(100.0, gt=0)
+    # inverse temperature of the softmax over candidates of cos(text embedding, w); larger keeps fewer (LaVCa reports that one
+    # keyword alone only ties BrainSCUBA, so this is soft)
+    beta: float = Field(25.0, gt=0)
     # share of that softmax below which a candidate is dropped, and most that are kept; the best one always is
     threshold: float = Field(0.05, ge=0, lt=1)
     keep: int = Field(5, ge=1)
