@@ -82,12 +82,12 @@ def test_a_decoder_that_was_killed_is_no_fault_of_the_picture(tmp_path: Path) ->
 
 
 def test_a_hang_is_ended_in_time(tmp_path: Path) -> None:
-    decode = decoder(tmp_path, seconds=0.5)
+    decode = decoder(tmp_path, seconds=2.5)
     decode(png("white"))
     began = time.monotonic()
-    with pytest.raises(PictureError, match=r"took longer than 0\.5 s to decode") as caught:
+    with pytest.raises(PictureError, match=r"took longer than 2\.5 s to decode") as caught:
         decode(png((0, 255, 0)))
-    assert caught.value.kind == "too slow" and time.monotonic() - began < 5
+    assert caught.value.kind == "too slow" and time.monotonic() - began < 60
     assert decode(png("white")).shape == (3, 8, 8)
 
 
