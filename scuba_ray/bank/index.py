@@ -272,8 +272,10 @@ class BankIndex:
         """
         if directions_VD.ndim != 2 or directions_VD.shape[1] != self.info.dim:
             raise ConfigError(f"directions must have shape (V, {self.info.dim}) as the bank has, got {directions_VD.shape}")
-        if k < 1 or (self._gpu and k > GPU_LARGEST_K):
-            raise ConfigError(f"k must be 1 to {GPU_LARGEST_K if self._gpu else 'any number'}, got {k}")
+        if k < 1:
+            raise ConfigError(f"k, the number of nearest pictures, must be at least 1, got {k}")
+        if self._gpu and k > GPU_LARGEST_K:
+            raise ConfigError(f"k must be at most {GPU_LARGEST_K} on a GPU, got {k}; search with device cpu for more")
         index = self._searched
         cos_Vk, row_Vk = index.search(np.ascontiguousarray(directions_VD, np.float32), k)
         cos_Vk[row_Vk < 0] = np.nan
