@@ -78,16 +78,6 @@ class IndexInfo:
         return self.kind == "flat"
 
     @property
-    def in_words(self) -> str:
-        """How good it is, for people."""
-        if self.exact:
-            return "exact"
-        return (
-            f"recall@10 {self.recall_10:.3f}, recall@64 {self.recall_64:.3f}, visiting {self.probes} of {self.lists} lists, "
-            f"{self.scanned:.1%} of the rows ({self.queries} voxel-like queries)"
-        )
-
-    @property
     def identity(self) -> str:
         """Of everything that decides what it answers."""
         return fingerprint("index", self.kind, self.bank, self.lists, self.probes, self.code_bytes, self.seed, self.faiss)

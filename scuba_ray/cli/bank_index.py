@@ -31,5 +31,13 @@ def index(
     folder = open_bank(bank, make_backbone(backbone_config(backbone)))
     wanted = None if kind == "auto" else kind
     built = build_index(folder, kind=wanted, seed=seed, threads=threads, memory_gib=memory_gib)
-    say(f"{built.rows:,} rows of {built.dim} indexed ({built.kind}) in {built.seconds:.1f} s: {built.in_words}")
+    found = (
+        "exact"
+        if built.exact
+        else (
+            f"recall@10 {built.recall_10:.3f}, recall@64 {built.recall_64:.3f}, visiting {built.probes} of {built.lists} lists, "
+            f"{built.scanned:.1%} of the rows ({built.queries} voxel-like queries)"
+        )
+    )
+    say(f"{built.rows:,} rows of {built.dim} indexed ({built.kind}) in {built.seconds:.1f} s: {found}")
     print(folder.location)
