@@ -22,11 +22,20 @@ FILES: dict[str, dict[str, bytes]] = {}
 """What each engine wrote in the test of equal bytes."""
 
 
+@pytest.fixture(scope="module")
+def started() -> Iterator[None]:
+    """One Ray for all engines of this module: those that come later find it running and leave it so."""
+    with resolve("engine", "ray")(EngineConfig(name="ray")):
+        yield
+
+
 @pytest.fixture(scope="module", params=["local", "ray 2"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     name, _, workers = request.param.partition(" ")
-    with resolve("engine", name)(EngineConfig(name=name, max_workers=int(workers or 1), retries=1)) as started:
-        yield started
+    if name == "ray":
+        request.getfixturevalue("started")
+    with resolve("engine", name)(EngineConfig(name=name, max_workers=int(workers or 1), retries=1)) as entered:
+        yield entered
 
 
 def holders(engine: Engine) -> int:
