@@ -127,7 +127,9 @@ def located(config: RunConfig) -> RunConfig:
         for one in config.subjects
     )
     bank = _located(config.bank, "path", "images")
-    return config.model_copy(update={"out": files.normalise(config.out), "subjects": subjects, "bank": bank})
+    lavca = config.lavca and config.lavca.model_copy(update={"describe": _located(config.lavca.describe, "images")})
+    places = {"out": files.normalise(config.out), "subjects": subjects, "bank": bank, "lavca": lavca}
+    return config.model_copy(update=places)
 
 
 def _located(part: Settings, *names: str) -> Settings:
