@@ -11,6 +11,7 @@ from scuba_ray.config import DescribeConfig, RunConfig, SubjectConfig
 from scuba_ray.config.scoring import OWN, JudgeConfig
 from scuba_ray.models.image_to_text import ImageToText
 from scuba_ray.models.language import make_language_model
+from scuba_ray.models.language_http import language_counts
 from scuba_ray.protocols import Backbone, Resources
 from scuba_ray.registry import resolve
 from scuba_ray.stages.caption import decoding
@@ -124,6 +125,8 @@ class Evidence:
             inputs = [voxels.fingerprint, projections.fingerprint, described.fingerprint]
             how = {"rows": projections.rows, "chunk": config.lavca.chunk}
             made.append(self.steps.complete(lavca, key=f"{key}/{LAVCA}", inputs=inputs, **how))
+            if config.lavca.keywords == "endpoint":
+                self.steps.note(language=language_counts(self.folder.location))
         if config.concepts is not None:
             concepts = Concepts(
                 subject=subject.name,

@@ -164,6 +164,10 @@ class Steps:
         self._save()
         return f"{self.run.location}/{self._records[name]['file']}"
 
+    def note(self, **facts: Any) -> None:
+        """Have `run.json` say something of the whole run, such as how often a service was asked."""
+        self._about.update(facts)
+
     def warn(self, *messages: str) -> None:
         """Note what a reader of the numbers should know."""
         self.warnings += messages

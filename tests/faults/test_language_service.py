@@ -43,7 +43,7 @@ def test_the_run_finishes_and_the_next_one_does_what_is_missing(own_study: TinyS
         assert "lavca" not in folder.quarantine()["step"].to_pylist()
         computed = {name: step["computed_chunks"] for name, step in second["steps"].items() if "computed_chunks" in step}
         assert computed["caption subj01/tiny"] == computed["concepts subj01/tiny/concepts"] == 0, "nothing else is done again"
-        assert language_counts(folder.location)["asked"] == 10
+        assert second["language"]["asked"] == language_counts(folder.location)["asked"] == 10
         run(own_study.config(lavca=settings(service.url), concepts=concepts, score={}))
         assert service.requests == 10
     judged = folder.read("scores", columns=["method"])["method"].to_pylist()
