@@ -33,6 +33,8 @@ from scuba_ray.tables.store import RunFolder
 
 SHARDS = 16
 """Shards that one worker searches for nearest pictures."""
+FEW = 4096
+"""Voxels whose captions a text tower judges in this process, on a CPU: workers would take longer to start."""
 READ_HERE = 1_000_000
 """Pictures up to which a bank is searched in this process: workers would take longer to start."""
 
@@ -52,7 +54,8 @@ class Evidence:
         assert settings is not None, "asked of runs that re-rank"
         stage = Rerank(subject=subject.name, network=self.study.reader, run=self.folder, settings=settings, **self._model)
         inputs = [voxels.fingerprint, captions.fingerprint]
-        return self.steps.complete(stage, key=f"{captions.key}/{RERANKED}", rows=voxels.rows, chunk=settings.chunk, inputs=inputs)
+        how: dict[str, Any] = {"rows": voxels.rows, "chunk": settings.chunk, "here": self._few(voxels.rows)}
+        return self.steps.complete(stage, key=f"{captions.key}/{RERANKED}", inputs=inputs, **how)
 
     def nearest(self, projections: Sequence[Result], bank: tuple[BankFolder, str]) -> Result | None:
         """Find the pictures nearest to some voxel of any subject, for captions made from them; None if nothing asks for them."""
@@ -123,7 +126,8 @@ class Evidence:
                 **self._model,
             )
             inputs = [voxels.fingerprint, projections.fingerprint, described.fingerprint]
-            how = {"rows": projections.rows, "chunk": config.lavca.chunk}
+            here = config.lavca.keywords == "frequency" and self._few(voxels.rows)
+            how = {"rows": projections.rows, "chunk": config.lavca.chunk, "here": here}
             made.append(self.steps.complete(lavca, key=f"{key}/{LAVCA}", inputs=inputs, **how))
             if config.lavca.keywords == "endpoint":
                 self.steps.note(language=language_counts(self.folder.location))
@@ -171,7 +175,8 @@ class Evidence:
             inputs = [self.study.identity[subject.name], images.fingerprint, *(result.fingerprint for result in captions)]
             inputs += [] if own is None else [own.fingerprint]
             rows, key = dataset.voxels().num_rows, f"{subject.name}/{reader.name}/{stage.judge}"
-            results.append(self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs))
+            how: dict[str, Any] = {"rows": rows, "chunk": settings.chunk, "here": self._few(rows)}
+            results.append(self.steps.complete(stage, key=key, inputs=inputs, **how))
         return results
 
     def compare(self) -> None:
@@ -195,6 +200,9 @@ class Evidence:
             return self.steps.complete(texts, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
         pictures = EncodeStimuli(subject=subject, backbone=network, settings=settings, split="test", **self._model)
         return self.steps.complete(pictures, key=f"{key}+test", rows=rows, chunk=settings.chunk, inputs=inputs)
+
+    def _few(self, voxels: int) -> bool:
+        return self.config.device == "cpu" and voxels <= FEW
 
     @property
     def _model(self) -> dict[str, Any]:
