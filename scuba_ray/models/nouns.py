@@ -6,6 +6,7 @@ that may be several things is a noun unless its place speaks against it:
 - before another such word it is a modifier, except where it can only be a noun: `orange cat` -> cat, `pizza box` -> pizza, box;
 - a form in -ing that may be a verb is one, unless it stands alone or closes a phrase: `a man riding a horse` -> man, horse;
   `a tall building` -> building;
+- a possessive is a modifier: `a man's shoe` -> shoe;
 - before an article a word that may be a verb is one, and so is it after `to`, a pronoun or a modal: `they play a game` -> game.
 
 BrainSCUBA's own tagger is not published. Agreement with any other is not claimed; the rules are short so that they can be read.
@@ -54,6 +55,8 @@ def lemma(word: str) -> str:
 
 
 def _is_noun(word: str, before: str, after: str) -> bool:
+    if word.endswith("'s"):
+        return False
     classes = _classes(word)
     if "NOUN" not in classes:
         return False

@@ -37,7 +37,7 @@ class Caption:
     device: str = "cpu"
 
     name = "caption"
-    version = 2
+    version = 3
     table = "captions"
     input_columns = ("voxel_id", "partition", "embedding")
     input_name = "table projections"

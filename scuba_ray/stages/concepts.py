@@ -47,7 +47,7 @@ class Concepts:
     device: str = "cpu"
 
     name = "concepts"
-    version = 1
+    version = 2
     table = "captions"
     input_columns = ("voxel_id", "nearest_ids", "nearest_cos")
     input_name = "table projections"

@@ -38,7 +38,7 @@ class DescribeByCaptioner:
     device: str = "cpu"
 
     name = "describe"
-    version = 1
+    version = 2
     table = "descriptions"
     input_columns = ("image_id", "embedding")
     input_name = "table nearest_pictures"
@@ -77,7 +77,7 @@ class DescribeByModel:
     device: str = "cpu"
 
     name = "describe"
-    version = 1
+    version = 2
     table = "descriptions"
     input_columns = ("image_id", "uri")
     input_name = "table nearest_pictures"

@@ -20,6 +20,7 @@ CAPTIONS = {
     "tiger and hamburger": ["tiger", "hamburger"],
     "building": ["building"],
     "a wedding ring": ["ring"],
+    "a man's shoe and the women's room": ["shoe", "room"],
     "a dog and a dog and two dogs": ["dog"],
     "": [],
     "...": [],
