@@ -61,19 +61,18 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
                         texts = method.encode_captions(subject, backbone)
                         method.bands(subject, backbone, "caption", [embeddings[backbone.name], texts])
             bank = method.bank()
-            projections, captions = {}, {}
-            for subject in config.subjects:
-                fitted = voxels[subject.name, study.reader.name]
-                projections[subject.name] = method.project(subject, fitted, bank)
-                captions[subject.name] = [method.caption(subject, projections[subject.name])]
-                if config.rerank is not None:
-                    captions[subject.name].append(evidence.rerank(subject, fitted, captions[subject.name][0]))
+            fitted = {subject.name: voxels[subject.name, study.reader.name] for subject in config.subjects}
+            # one after the other, while the bank is held
+            projections = {subject.name: method.project(subject, fitted[subject.name], bank) for subject in config.subjects}
             pictures = evidence.nearest(list(projections.values()), bank)
             described = None if pictures is None else evidence.describe(pictures)
             for subject in config.subjects:
-                said, fitted = captions[subject.name], voxels[subject.name, study.reader.name]
+                own, projected = fitted[subject.name], projections[subject.name]
+                said = [method.caption(subject, projected)]
+                if config.rerank is not None:
+                    said.append(evidence.rerank(subject, own, said[0]))
                 if pictures is not None:
-                    said += evidence.from_pictures(subject, fitted, projections[subject.name], pictures, described)
+                    said += evidence.from_pictures(subject, own, projected, pictures, described)
                 if config.score is not None and subject.weights is None:
                     evidence.score(subject, said, voxels)
             evidence.compare()

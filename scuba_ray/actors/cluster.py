@@ -24,7 +24,7 @@ from scuba_ray.errors import ConfigError
 from scuba_ray.protocols import Resources
 
 OBJECT_STORE_BYTES = 512 * 2**20
-"""Shared memory of an embedded Ray, where only receipts and chunk descriptors pass through it."""
+"""Shared memory of an embedded Ray: receipts, chunk descriptors, and the softmax states of two passes over a bank."""
 
 REACH_SECONDS = 10.0
 """How long a cluster's head may take to accept a connection."""
