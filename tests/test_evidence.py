@@ -14,7 +14,7 @@ from scuba_ray.datasets.preparation import prepare
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.pipeline import run
-from scuba_ray.report.compare import comparison_table
+from scuba_ray.report.compare import WIDTH, comparison_table, for_people
 from scuba_ray.report.render import render
 from scuba_ray.tables.columns import matrix
 from scuba_ray.tables.store import RunFolder
@@ -115,9 +115,10 @@ def test_a_caption_judge_needs_captions(study: TinyStudy) -> None:
 def test_methods_stand_side_by_side(finished: RunFolder) -> None:
     table = comparison_table(finished)
     assert table["method"].to_pylist().count("brainscuba") == 2, "a row for each judge"
-    shown = render(table, width=200)
-    assert "minus within-ROI shuffled" in shown and "brainscuba-rerank" in shown
-    assert "[" in rows(table, judge="own", method="brainscuba")["minus most frequent"][0].as_py()
+    shown = render(for_people(table), width=WIDTH)
+    assert "- within-ROI shuffled" in shown and "brainscuba-rerank" in shown
+    (plain,) = rows(table, judge="own", method="brainscuba").to_pylist()
+    assert plain["low_minus_most_frequent"] <= plain["minus_most_frequent"] <= plain["high_minus_most_frequent"]
     with pytest.raises(ConfigError, match="no scored voxel of this run is in ROI 'nowhere'; regions: all voxels, faces"):
         comparison_table(finished, roi="nowhere")
 

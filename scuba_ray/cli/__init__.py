@@ -132,21 +132,24 @@ def show(
 ) -> None:
     """Print voxels with region, noise ceiling, R2 and caption, the best predicted first."""
     from scuba_ray.report import show as tables
-    from scuba_ray.report.compare import comparison_table
+    from scuba_ray.report.compare import WIDTH, comparison_table, for_people
     from scuba_ray.report.render import render
 
     if sum(choice is not None for choice in (voxel, roi, query)) > 1 or (compare and (voxel is not None or query is not None)):
         raise typer.BadParameter("give one of --voxel, --roi and --query; --compare goes with --roi only")
     folder, config = _finished(run)
+    width = None
     if compare:
         table = comparison_table(folder, roi=roi)
+        if form == "table":
+            table, width = for_people(table), None if sys.stdout.isatty() else WIDTH
     elif voxel is not None:
         table = tables.voxel_details(folder, voxel)
     elif query is not None:
         table = tables.query(folder, config, query, limit=limit)
     else:
         table = tables.voxel_table(folder, roi=roi, limit=limit)
-    print(render(table, form), end="")
+    print(render(table, form, width=width), end="")
 
 
 @app.command()

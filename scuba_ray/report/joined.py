@@ -1,7 +1,7 @@
 """A run's voxels with the caption each one is known by: the rows behind the terminal tables and the page.
 
-The caption shown for a voxel is the best beam (smallest rank) for the whole bank (partition -1). Where captions were made by
-several methods it is the first method in the table; the others are kept beside it.
+The caption shown for a voxel is that of rank 0 for the whole bank (partition -1); higher ranks are its concepts, one by one.
+Where captions were made by several methods it is the first method in the table; the others are kept beside it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ VOXEL_COLUMNS = (
     "noise_ceiling", "r2_normalised", "p", "q", "split_half", "status", "bad_trials",
 )  # fmt: skip
 """Everything about a voxel but its weights."""
-CAPTION_COLUMNS = ("subject", "backbone", "voxel_id", "partition", "method", "rank", "caption", "logprob")
+CAPTION_COLUMNS = ("subject", "backbone", "voxel_id", "partition", "method", "rank", "caption", "logprob", "share")
 PROJECTION_COLUMNS = (
     "subject", "backbone", "voxel_id", "partition", "cos_before_after", "n_eff", "bank_agreement", "nearest_ids", "nearest_cos",
     "missing_mass",
@@ -59,16 +59,8 @@ def keys(table: pa.Table) -> list[Key]:
 
 def headline(captions: pa.Table) -> dict[Key, str]:
     """The caption each voxel is known by, from a captions table."""
-    whole = best_beams(captions)
-    whole = whole.filter(pc.equal(whole["partition"], WHOLE_BANK))
+    whole = captions.filter(pc.and_(pc.equal(captions["partition"], WHOLE_BANK), pc.equal(captions["rank"], 0)))
     found: dict[Key, str] = {}
     for key, caption in zip(keys(whole), whole["caption"].to_pylist(), strict=True):
         found.setdefault(key, caption)
     return found
-
-
-def best_beams(captions: pa.Table) -> pa.Table:
-    """The rows of the smallest rank there is: one caption per voxel, partition and method."""
-    if not captions.num_rows:
-        return captions
-    return captions.filter(pc.equal(captions["rank"], pc.min(captions["rank"])))

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scuba_ray.report.joined import best_beams, keys
+from scuba_ray.report.joined import keys
 from scuba_ray.tables.schemas import WHOLE_BANK
 
 NEAREST = 6
@@ -53,10 +53,9 @@ def voxel_sets(
     texts, images : Texts
         Where captions and names of bank images are gathered.
     """
-    best = best_beams(captions)
     sets = []
     for subject, backbone in dict.fromkeys((subject, backbone) for subject, backbone, _ in keys(voxels)):
-        mine, said, seen = (_part(table, subject, backbone) for table in (voxels, best, projections))
+        mine, said, seen = (_part(table, subject, backbone) for table in (voxels, captions, projections))
         ids = mine["voxel_id"].to_pylist()
         rows = {voxel: row for row, voxel in enumerate(ids)}
         sets.append(
@@ -95,16 +94,23 @@ def _places(voxels: pa.Table) -> list[list[int] | None] | None:
 
 
 def _captions(captions: pa.Table, rows: Mapping[int, int], texts: Texts) -> list[dict[str, Any]]:
-    """For each method and partition, the number of every voxel's caption; the whole bank (partition -1) comes first."""
-    columns: dict[tuple[str, int], list[int]] = {}
-    fields = (captions[name].to_pylist() for name in ("method", "partition", "voxel_id", "caption"))
-    for method, partition, voxel, caption in zip(*fields, strict=True):
-        if (method, partition) not in columns:
-            columns[method, partition] = [-1] * len(rows)
-        columns[method, partition][rows[voxel]] = texts.add(caption)
-    methods = list(dict.fromkeys(method for method, _ in columns))
-    ordered = sorted(columns, key=lambda key: (methods.index(key[0]), key[1]))
-    return [{"method": method, "partition": partition, "text": columns[method, partition]} for method, partition in ordered]
+    """For each method, rank and partition, the number of every voxel's caption; the whole bank (partition -1) comes first.
+
+    Captions of ranks above 0 are a voxel's concepts: a method of their own, with each one's share of the mass.
+    """
+    columns: dict[tuple[str, int, int], tuple[list[int], list[float | None]]] = {}
+    fields = (captions[name].to_pylist() for name in ("method", "rank", "partition", "voxel_id", "caption", "share"))
+    for method, rank, partition, voxel, caption, share in zip(*fields, strict=True):
+        key = (f"{method}, per concept" if rank else method, rank, partition)
+        text, shares = columns.setdefault(key, ([-1] * len(rows), [None] * len(rows)))
+        text[rows[voxel]], shares[rows[voxel]] = texts.add(caption), share
+    methods = list(dict.fromkeys(method for method, _, _ in columns))
+    ordered = sorted(columns, key=lambda key: (methods.index(key[0]), *key[1:]))
+    return [
+        {"method": method, "partition": partition, "text": columns[method, rank, partition][0]}
+        | ({"share": rounded(columns[method, rank, partition][1])} if rank else {})
+        for method, rank, partition in ordered
+    ]
 
 
 def _projections(projections: pa.Table, rows: Mapping[int, int], images: Texts) -> dict[str, Any]:

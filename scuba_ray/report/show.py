@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.errors import ConfigError
+from scuba_ray.report.compare import SUPPORT
 from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, captioned, headline, keys, voxel_rows
 from scuba_ray.tables.columns import matrix, numbers
 from scuba_ray.tables.schemas import SIGNIFICANT
@@ -60,7 +61,7 @@ def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
     """Everything the run knows about one voxel, as rows of (subject, backbone, item, value).
 
     One block of rows per subject and backbone that has the voxel: its place, regions and scores; what banded fits say; the
-    caption of every partition, method and beam; what the projection averaged and the nearest bank images with their cosines.
+    caption of every partition, method and concept; what the projection averaged and the nearest bank images with their cosines.
 
     Raises
     ------
@@ -74,16 +75,17 @@ def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
     captions = _of_voxel(run.read("captions", columns=list(CAPTION_COLUMNS)), voxel_id)
     projections = _of_voxel(run.read("projections", columns=list(PROJECTION_COLUMNS)), voxel_id)
     bands = _of_voxel(run.read("bands"), voxel_id) if run.keys("bands") else []
+    judged = _of_voxel(run.read(SUPPORT), voxel_id) if run.keys(SUPPORT) else []
     rows: list[dict[str, str]] = []
     for voxel in chosen.to_pylist():
         subject, backbone = voxel["subject"], voxel["backbone"]
         items = _scores(voxel)
         for row in bands:
-            if (row["subject"], row["backbone"]) == (subject, backbone):
+            if _is_of(row, voxel):
                 items += _bands(row)
+        unsupported = [row for row in judged if row["supported"] is False and _is_of(row, voxel)]
         for row in _same(captions, voxel):
-            item = f"caption, {_bank_part(row['partition'])}, {row['method']}, beam {row['rank']}"
-            items.append((item, f"{row['caption']} ({_text(row['logprob'])})"))
+            items.append(_caption(row, unsupported))
         for row in _same(projections, voxel):
             items += _projection(row)
         rows += [{"subject": subject, "backbone": backbone, "item": item, "value": value} for item, value in items]
@@ -165,13 +167,29 @@ def _of_voxel(table: pa.Table, voxel_id: int) -> list[dict[str, Any]]:
 
 
 def _same(rows: list[dict[str, Any]], voxel: dict[str, Any]) -> list[dict[str, Any]]:
-    chosen = [row for row in rows if (row["subject"], row["backbone"]) == (voxel["subject"], voxel["backbone"])]
+    chosen = [row for row in rows if _is_of(row, voxel)]
     return sorted(chosen, key=lambda row: (row["partition"], row.get("method") or "", row.get("rank") or 0))
+
+
+def _is_of(row: dict[str, Any], voxel: dict[str, Any]) -> bool:
+    return bool((row["subject"], row["backbone"]) == (voxel["subject"], voxel["backbone"]))
 
 
 def _scores(voxel: dict[str, Any]) -> list[tuple[str, str]]:
     shown = {name: value for name, value in voxel.items() if name not in _NAMED_ELSEWHERE and value is not None}
     return [(name, _text(value)) for name, value in shown.items()]
+
+
+def _caption(row: dict[str, Any], unsupported: list[dict[str, Any]]) -> tuple[str, str]:
+    """A caption, in brackets its share or log-probability where it has one and, of the whole bank, nouns no picture supports."""
+    whole, rank = row["partition"] < 0, row["rank"]
+    concept = f", concept {rank}" if rank else ""
+    about = [f"{_text(row['share'])} of the mass"] if row["share"] is not None else []
+    about += [f"log-probability {_text(row['logprob'])}"] if row["logprob"] is not None else []
+    nouns = [one["noun"] for one in unsupported if whole and (one["method"], one["rank"]) == (row["method"], rank)]
+    about += [f"unsupported: {', '.join(nouns)}"] if nouns else []
+    text = f"{row['caption']} ({'; '.join(about)})" if about else row["caption"]
+    return f"caption, {_bank_part(row['partition'])}, {row['method']}{concept}", text
 
 
 def _bands(row: dict[str, Any]) -> list[tuple[str, str]]:

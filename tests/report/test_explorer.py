@@ -111,6 +111,21 @@ def test_captions_by_partition(written: Written, data: Any) -> None:
     assert one["caption"] == one["captions"][0]["text"]
 
 
+def test_captions_of_other_methods_and_of_concepts(evidenced: Written) -> None:
+    data = gather(evidenced.run, evidenced.config)
+    (one,) = data["sets"]
+    row = one["voxel"].index(102)
+    assert data["texts"][one["caption"][row]].endswith("(102)"), "a voxel is known by its caption, not by a concept's"
+    entries = [entry for entry in one["captions"] if entry["partition"] < 0]
+    said = [(entry["method"], data["texts"][entry["text"][row]], entry.get("share", [None] * 20)[row]) for entry in entries]
+    assert said[0][0] == "brainscuba" and set(said[1:]) == {
+        ("brainscuba, per concept", "a dog", 0.75),
+        ("brainscuba, per concept", "a boat", 0.25),
+        ("lavca", "A photo of dog and fog.", None),
+    }
+    assert all(entry["text"][row + 1] == -1 for entry in entries[1:]), "other voxels have none"
+
+
 def test_nearest_images_and_n_eff(written: Written, data: Any) -> None:
     (one,) = data["sets"]
     whole = [row for row in written.run.read("projections").to_pylist() if row["partition"] == -1]

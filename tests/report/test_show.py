@@ -39,10 +39,21 @@ def test_voxel_details_has_every_caption_and_score(written: Written) -> None:
     items = dict(zip(table["item"].to_pylist(), table["value"].to_pylist(), strict=True))
     captions = [row for row in written.run.read("captions").to_pylist() if row["voxel_id"] == 101]
     assert len(captions) == 6
-    assert items["caption, whole bank, brainscuba, beam 0"] == f"{captions[0]['caption']} (-0.5)"
+    assert items["caption, whole bank, brainscuba"] == f"{captions[0]['caption']} (log-probability -0.5)"
     assert items["r2"] == "0.25" and items["nearest 1, whole bank"].endswith("(0.5)")
     with pytest.raises(ConfigError, match=r"no voxel 7; it has 60 voxels, ids 100 to 159"):
         show.voxel_details(written.run, 7)
+
+
+def test_voxel_details_of_concepts_and_of_nouns_without_support(evidenced: Written) -> None:
+    table = show.voxel_details(evidenced.run, 102)
+    items = dict(zip(table["item"].to_pylist(), table["value"].to_pylist(), strict=True))
+    assert items["caption, whole bank, brainscuba"].endswith(" (102) (log-probability -0.5)"), "the caption is not a concept's"
+    assert items["caption, whole bank, brainscuba, concept 1"] == "a dog (0.75 of the mass; log-probability -0.25)"
+    assert items["caption, whole bank, brainscuba, concept 2"].endswith(
+        "(0.25 of the mass; log-probability -0.25; unsupported: boat)"
+    )
+    assert items["caption, whole bank, lavca"] == "A photo of dog and fog. (unsupported: fog)"
 
 
 def test_query_ranks_voxels_that_predict_by_cosine_of_weights(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:

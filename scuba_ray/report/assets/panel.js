@@ -99,11 +99,19 @@ function scores(set, row) {
 
 const partName = (partition) => (partition < 0 ? "whole bank" : `partition ${partition}`);
 
-/** Captions by method and partition, each with the number of images its projection averaged. */
+/** Captions by method and partition, each with the number of images its projection averaged; concepts with their share instead. */
 function captions(set, row) {
   const blocks = [];
   for (const method of new Set(set.captions.map((one) => one.method))) {
-    const lines = set.captions.filter((one) => one.method === method).map(({ partition, text }) => {
+    const entries = set.captions.filter((one) => one.method === method && (!one.share || one.text[row] >= 0));
+    if (!entries.length) continue;
+    const lines = entries.map(({ partition, text, share }) => {
+      if (share) {
+        return make("tr", { children: [
+          make("th", { scope: "row", text: `${Math.round(100 * share[row])} %` }),
+          make("td", { text: DATA.texts[text[row]] }),
+        ] });
+      }
       const averaged = set.projections.find((one) => one.partition === partition)?.n_eff[row];
       return make("tr", { children: [
         make("th", { scope: "row", text: partName(partition) }),
@@ -111,8 +119,10 @@ function captions(set, row) {
         make("td", { class: "number", text: shown(averaged, 1) }),
       ] });
     });
-    const head = make("tr", { children: [make("th", { scope: "col", text: "From" }), make("th", { scope: "col", text: "Caption" }),
-      make("th", { scope: "col", class: "number", text: "n_eff", title: "Effective number of bank images averaged" })] });
+    const concepts = entries.some((one) => one.share);
+    const titles = [make("th", { scope: "col", text: concepts ? "Mass" : "From" }), make("th", { scope: "col", text: "Caption" })];
+    if (!concepts) titles.push(make("th", { scope: "col", class: "number", text: "n_eff", title: "Effective number of bank images averaged" }));
+    const head = make("tr", { children: titles });
     blocks.push(make("h3", { text: `Captions, ${method}` }),
       make("table", { class: "captions", children: [make("thead", { children: [head] }), make("tbody", { children: lines })] }));
   }
