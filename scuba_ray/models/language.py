@@ -73,21 +73,24 @@ def ask_for_sentences(keywords: Sequence[str], wanted: int) -> Question:
 
 
 def read_list(answer: str, field: str) -> list[str]:
-    """The list in a model's answer: the first JSON object in it, whatever stands around.
+    """The list in a model's answer: of the first JSON object in it that has the field, whatever stands around.
 
     Raises
     ------
     DataError
-        If there is no JSON object, its `field` is not a list of texts, or nothing usable is in the list.
+        If there is no such JSON object, its `field` is not a list of texts, or nothing usable is in the list.
     """
+    decoder, missing = json.JSONDecoder(), object()
+    entries: Any = missing
     start = answer.find("{")
-    try:
-        if start < 0:
-            raise ValueError("it holds no JSON object")
-        found, _ = json.JSONDecoder().raw_decode(answer, start)
-        entries = found[field]
-    except (ValueError, KeyError) as error:
-        raise DataError(f"the answer is not JSON with a list {field!r} ({error}): {answer[:80]!r}") from error
+    while start >= 0 and entries is missing:
+        try:
+            entries = decoder.raw_decode(answer, start)[0].get(field, missing)
+        except ValueError:
+            pass  # a brace of the prose around
+        start = answer.find("{", start + 1)
+    if entries is missing:
+        raise DataError(f"the answer is not JSON with a list {field!r}: {answer[:80]!r}")
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise DataError(f"{field!r} in the answer must be a list of texts, got {json.dumps(entries)[:80]}")
     return clean(entries, field)

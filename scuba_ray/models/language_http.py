@@ -38,7 +38,7 @@ class EndpointModel:
     Raises
     ------
     ConfigError
-        If the settings name an environment variable for the key and it is not set.
+        If the settings name an environment variable for the key and it holds none.
     """
 
     def __init__(self, settings: EndpointConfig, location: str) -> None:
@@ -65,12 +65,14 @@ class EndpointModel:
         name = self._settings.api_key_env
         if name is None:
             return None
-        if not os.environ.get(name):
+        key = os.environ.get(name, "")
+        if not key or not key.isascii() or not key.isprintable():  # http.client's own error would show the key
+            wrong = "holds a line break, or a character that no header may hold" if key else "is not set"
             raise ConfigError(
-                f"lavca.endpoint.api_key_env: the environment variable {name} is not set; it must hold the service's key "
+                f"lavca.endpoint.api_key_env: the environment variable {name} {wrong}; it must hold the service's key "
                 "on every machine that runs workers"
             )
-        return os.environ[name]
+        return key
 
     def lists(self, questions: Sequence[Question]) -> list[list[str] | Refusal]:
         """Ask all questions, `concurrency` at a time, equal ones once. Memory: the answers, and as many of 1 MiB at most."""

@@ -22,6 +22,7 @@ def test_questions_hold_their_material() -> None:
     [
         '{"keywords": ["Dog", "green  grass", "dog."]}',
         'Here you are:\n```json\n{"keywords": ["dog", "green grass"]}\n```\nEnjoy {it}!',
+        'Pictures {of pets} or {"kind": "wild"}? {"keywords": ["dog", "green grass"]}',
     ],
 )
 def test_the_list_is_found_whatever_stands_around(answer: str) -> None:

@@ -170,6 +170,11 @@ def test_the_key_comes_from_the_environment_and_stays_there(
 ) -> None:
     with pytest.raises(ConfigError, match="OUR_KEY is not set"):
         model(service, tmp_path, api_key_env="OUR_KEY")
+    for unfit in ("secret\n", "sécret"):
+        monkeypatch.setenv("OUR_KEY", unfit)
+        with pytest.raises(ConfigError, match="OUR_KEY holds a line break, or a character") as refused:
+            model(service, tmp_path, api_key_env="OUR_KEY")
+        assert "cret" not in str(refused.value), "the key is nobody's to read"
     monkeypatch.setenv("OUR_KEY", "s3cret")
     asked = model(service, tmp_path, api_key_env="OUR_KEY")
     asked.lists(questions("fox"))
