@@ -57,7 +57,8 @@ def controls(captions: pa.Table, rois: Sequence[Sequence[str]], seed: int) -> pa
     Returns
     -------
     pa.Table
-        Columns as `said` has them. A voxel alone in its regions has no row of `shuffled-within-roi`.
+        Columns as `said` has them. A voxel alone in its regions has no row of `shuffled-within-roi`, one alone none of
+        `shuffled`.
     """
     texts = captions["caption"].to_pylist()
     counts = Counter(texts)
@@ -69,7 +70,7 @@ def controls(captions: pa.Table, rois: Sequence[Sequence[str]], seed: int) -> pa
     anywhere = random_cycles(generator, [range(len(texts))], len(texts))
     within = random_cycles(generator, list(regions.values()), len(texts))
     voxels = captions["voxel_id"].to_pylist()
-    rows = [(voxels[i], SHUFFLED, texts[j]) for i, j in enumerate(anywhere)]
+    rows = [(voxels[i], SHUFFLED, texts[j]) for i, j in enumerate(anywhere) if i != j]
     rows += [(voxels[i], WITHIN_ROI, texts[j]) for i, j in enumerate(within) if i != j]
     rows += [(voxel, MOST_FREQUENT, favourite) for voxel in voxels]
     columns = {

@@ -58,7 +58,7 @@ class Score:
     device: str = "cpu"
 
     name = "score"
-    version = 1
+    version = 2
     table = "scores"
     input_columns = ("voxel_id", "column", "rois")
 

@@ -42,3 +42,8 @@ def test_controls_give_every_voxel_a_caption_made_for_another() -> None:
     assert sorted(within.values()) == ["a", "a", "b"]
     assert within[1] == "a", "it is not given its own"
     assert controls(captions(texts), [[]] * 5, seed=3).equals(controls(captions(texts), [[]] * 5, seed=3)), "seeded"
+
+
+def test_a_voxel_alone_is_not_its_own_control() -> None:
+    rows = controls(captions(["a"]), [["faces"]], seed=3)
+    assert rows["method"].to_pylist() == [MOST_FREQUENT]
