@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
+
+from scuba_ray.errors import DataError
 
 BLOCK = 1 << 20
 """Bytes read at a time."""
@@ -49,6 +52,14 @@ def picture_digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def readable_digest(read: Callable[[], bytes]) -> str:
+    """SHA-256 of what `read` gives; of a file that cannot be read (DataError) no more than that: a scan will say why."""
+    try:
+        return hashlib.sha256(read()).hexdigest()
+    except DataError:
+        return "unreadable"
+
+
 def spread_digest(files: Sequence[tuple[str, int]], read_at: Callable[[str, int, int], bytes]) -> str:
     """SHA-256 of names and sizes, and of 256 blocks of 64 KiB spread evenly over all bytes, end to end.
 
@@ -67,6 +78,6 @@ def spread_digest(files: Sequence[tuple[str, int]], read_at: Callable[[str, int,
         while wanted and index < len(files):
             size = min(wanted, ends[index] - place)
             name, whole = files[index]
-            digests.append(hashlib.sha256(read_at(name, place - ends[index] + whole, size)).hexdigest())
+            digests.append(readable_digest(partial(read_at, name, place - ends[index] + whole, size)))
             index, place, wanted = index + 1, place + size, wanted - size
     return text_digest(*digests)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import pyarrow as pa
 
-from scuba_ray.datasets.content import text_digest
+from scuba_ray.datasets.content import readable_digest, text_digest
 from scuba_ray.datasets.locations import Location
 from scuba_ray.datasets.pictures import EXTENSIONS
 from scuba_ray.datasets.scanning import Scan, files_table
@@ -39,10 +38,10 @@ class FolderImages:
         return FolderImages, (self._location.path,)
 
     def fingerprint(self) -> str:
-        """Of all names and sizes, and the bytes of 256 pictures spread evenly over the listing."""
+        """Of all names and sizes, and the bytes of 256 pictures spread evenly over the listing, as far as they can be read."""
         files = self._files
         sampled = sorted({index * (len(files) - 1) // (_SAMPLED - 1) for index in range(_SAMPLED)}) if files else []
-        contents = [hashlib.sha256(self.read(files[index][0])).hexdigest() for index in sampled]
+        contents = [readable_digest(partial(self.read, files[index][0])) for index in sampled]
         return text_digest(*(f"{name}\n{size}" for name, size in files), *contents)
 
     def files(self) -> pa.Table:

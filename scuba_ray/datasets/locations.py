@@ -73,7 +73,10 @@ class Location:
         self._lock = Lock()
         self._opened: OrderedDict[str, Any] = OrderedDict()
         filesystem, place = files.filesystem(path)
-        kind = filesystem.get_file_info(place).type
+        try:
+            kind = filesystem.get_file_info(place).type
+        except PermissionError as error:
+            raise ConfigError(f"{path} may not be looked at: {error}") from error
         if kind == pafs.FileType.NotFound:
             raise ConfigError(f"no folder of pictures at {path}, and no file")
         self.is_folder = kind == pafs.FileType.Directory
@@ -91,6 +94,8 @@ class Location:
 
         Raises
         ------
+        ConfigError
+            If a folder may not be listed.
         DataError
             If a name is not text (UTF-8).
         """
@@ -106,6 +111,8 @@ class Location:
                     found.append((name.as_posix(), info.size))
         except UnicodeDecodeError as error:
             raise DataError(f"a file below {self.path} has a name that is not UTF-8: {error.object!r}; rename it") from error
+        except PermissionError as error:
+            raise ConfigError(f"what lies below {self.path} cannot be listed: {error}") from error
         return sorted(found)
 
     def _inside(self, name: str) -> str:

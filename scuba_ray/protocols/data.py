@@ -30,8 +30,8 @@ class ImageSource(Pictures, Protocol):
     """
 
     def files(self) -> pa.Table:
-        """Columns name str (relative to the path, unique) and bytes i64, sorted by name. Nothing is opened: a listing. Raises
-        DataError if there are none."""
+        """Columns name str (relative to the path, unique) and bytes i64, sorted by name. No picture is read: a listing.
+        Raises DataError if there are none."""
         ...
 
     def scan(self, names: Sequence[str]) -> tuple[pa.Table, list[BadRow]]:

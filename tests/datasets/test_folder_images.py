@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scuba_ray.datasets import locations
 from scuba_ray.datasets.content import picture_digest
 from scuba_ray.datasets.images import FolderImages
 from scuba_ray.datasets.pictures import decode_image
@@ -135,3 +136,14 @@ def test_damage_anywhere_is_a_data_error_or_a_picture(kind: str) -> None:
             assert decode_image(bytes(data[: generator.integers(1, len(data))]), max_pixels=10_000).mode == "RGB"
         except DataError as error:
             assert str(error)
+
+
+def test_a_picture_that_cannot_be_read_is_a_bad_row_and_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "huge.png").write_bytes(bytes(10_000))
+    monkeypatch.setattr(locations, "MAX_BYTES", 5_000)
+    source = FolderImages(str(folder))
+    table, bad = source.scan(source.files()["name"].to_pylist())
+    assert len(table) == 3 and [row.key for row in bad] == ["image_id=huge.png"] and "no picture" in bad[0].reason
+    fingerprint = source.fingerprint()
+    (folder / "huge.png").unlink()
+    assert FolderImages(str(folder)).fingerprint() != fingerprint == source.fingerprint()

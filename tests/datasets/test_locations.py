@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -104,3 +105,18 @@ def test_spread_digest_sees_every_byte_of_small_files_and_every_size() -> None:
     seen.add(digest())
     assert len(seen) == 9 and spread_digest([], lambda name, at, size: b"") != spread_digest([("a", 0)], lambda *_: b"")
     assert len(picture_digest(b"")) == 32
+
+
+def test_folders_that_may_not_be_listed_are_named(tmp_path: Path) -> None:
+    (tmp_path / "closed" / "inner").mkdir(parents=True)
+    location = Location(str(tmp_path))
+    (tmp_path / "closed").chmod(0)
+    try:
+        if os.access(tmp_path / "closed", os.R_OK):
+            pytest.skip("who runs this may read everything")
+        with pytest.raises(ConfigError, match="closed"):
+            location.files({".png"})
+        with pytest.raises(ConfigError, match="inner may not be looked at"):
+            Location(str(tmp_path / "closed" / "inner"))
+    finally:
+        (tmp_path / "closed").chmod(0o755)

@@ -197,6 +197,17 @@ def test_a_tar_that_vanished_is_a_bad_row(tmp_path: Path) -> None:
     assert len(table) == 2 and [row.key for row in bad] == ["file=a.tar", "file=../c.tar"]
 
 
+def test_an_archive_that_cannot_be_read_does_not_keep_the_others_from_being_built(tmp_path: Path) -> None:
+    for name in ("a.tar", "b.tar"):
+        write_tar(tmp_path / name, some(2))
+    source, whole = TarImages(str(tmp_path)), TarImages(str(tmp_path)).fingerprint()
+    names = source.files()["name"].to_pylist()
+    (tmp_path / "a.tar").unlink()
+    assert source.fingerprint() != whole
+    table, bad = source.scan(names)
+    assert len(table) == 2 and [row.key for row in bad] == ["file=a.tar"]
+
+
 def test_ids_and_fingerprint_go_with_the_folder(tmp_path: Path) -> None:
     write_tar(tmp_path / "one/00000.tar", some(20))
     first, fingerprint = scanned(tmp_path / "one"), TarImages(str(tmp_path / "one")).fingerprint()
