@@ -6,7 +6,6 @@ further portion, and only they are computed. `scuba bank build` and a run's own 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scuba_ray.bank.listings import Listing, files_of, listed, record
+from scuba_ray.bank.listings import Listing, collection_name, files_of, listed, record
 from scuba_ray.bank.shards import TABLE, BankFolder, collection_of, open_bank, unit_key
 from scuba_ray.config import BackboneConfig, EncodeConfig, EngineConfig, SubjectConfig
 from scuba_ray.datasets import make_dataset, make_images
@@ -95,12 +94,12 @@ def build_bank(
     """
     encode, engine = encode or EncodeConfig(), engine or EngineConfig()
     if (similar is None) != (not subjects):
-        raise ConfigError("leaving out pictures like test images takes both: a subject, and the cosine (similar)")
+        raise ConfigError("leaving out pictures like test images takes both: a subject with a data set, and the cosine (similar)")
     images = files.normalise(images)
     network, pictures = make_backbone(backbone), make_images(source, images)
     resources = model_resources(device, engine)
     datasets = {subject.name: make_dataset(subject) for subject in subjects}
-    wanted = Listing(_collection(collection, images), images, source, prefix, pictures.fingerprint(), ())
+    wanted = Listing(collection_name(collection, images), images, source, prefix, pictures.fingerprint(), ())
     found = pictures.files()
     folder = RunFolder(out, verify=verify)
     about: dict[str, Any] = {"images": images, "source": source, "prefix": prefix, "duplicates": duplicates, "similar": similar}
@@ -113,7 +112,13 @@ def build_bank(
             test = tuple(
                 steps.complete(
                     EncodeStimuli(
-                        subject=subject, backbone=network, settings=encode, resources=resources, device=device, split="test"
+                        subject=subject,
+                        backbone=network,
+                        settings=encode,
+                        resources=resources,
+                        preparation=Resources(cpus=engine.cpus_per_decoder),
+                        device=device,
+                        split="test",
                     ),
                     key=f"{subject.name}/{network.name}",
                     rows=datasets[subject.name].stimuli().num_rows,
@@ -256,10 +261,3 @@ def _refusal(location: str, wanted: Listing, what: str) -> ConfigError:
         f"{location} holds a collection {wanted.collection}, and {what}; give this source another name with --collection, or "
         "build in another folder with --out"
     )
-
-
-def _collection(given: str | None, images: str) -> str:
-    name = given or re.sub(r"[^A-Za-z0-9_.-]+", "-", images.rstrip("/").rpartition("/")[2]).strip("-.")
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise ConfigError(f"--collection must be letters, digits, '_', '.' and '-' only, got {name!r}")
-    return name

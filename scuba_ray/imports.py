@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ import numpy.typing as npt
 from scuba_ray.bank.importers import NORMS, Embeddings, choose_norms, open_embeddings
 from scuba_ray.bank.info import STATISTICS
 from scuba_ray.bank.layouts import Layout
-from scuba_ray.bank.listings import listed
+from scuba_ray.bank.listings import collection_name, listed
 from scuba_ray.bank.shards import TABLE, BankFolder, collection_of, open_bank, shard_metadata, unit_key
 from scuba_ray.config import BackboneConfig, EngineConfig
 from scuba_ray.datasets.content import file_digest, text_digest
@@ -25,7 +23,7 @@ from scuba_ray.models.clip import make_backbone
 from scuba_ray.protocols import Backbone, Resources
 from scuba_ray.records import steps_in
 from scuba_ray.stages.bank_import import IMPORTED, ImportBank
-from scuba_ray.tables import manifest
+from scuba_ray.tables import files, manifest
 from scuba_ray.tables.progress import Listener
 from scuba_ray.tables.store import RunFolder
 
@@ -74,7 +72,7 @@ def import_bank(
     DataError, WorkerError
         If files are not what their layout promises, or it failed; finished shards are kept and running again resumes.
     """
-    collection = _collection(collection, path)
+    collection = collection_name(collection, files.normalise(path).removesuffix(".npy"))
     engine, network, folder = engine or EngineConfig(), make_backbone(backbone), RunFolder(out)
     embeddings = open_embeddings(path, layout=layout, metadata=metadata, prefix=prefix)
     if embeddings.dim != network.dim:
@@ -112,13 +110,6 @@ def import_bank(
             steps.complete(stage, key=key, rows=embeddings.rows, chunk=chunk, inputs=[made_of])
             steps.close_record(with_earlier=True)
     return open_bank(folder.location, network)
-
-
-def _collection(given: str | None, path: str) -> str:
-    name = given or re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(path).expanduser().absolute().name.removesuffix(".npy")).strip("-.")
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise ConfigError(f"--collection must be letters, digits, '_', '.' and '-' only, got {name!r}")
-    return name
 
 
 def _others(location: str, network: Backbone, key: str) -> BankFolder:

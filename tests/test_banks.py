@@ -288,7 +288,7 @@ def test_pictures_like_a_subjects_test_images_are_left_out(build: Build, own_stu
     assert build.reasons() == {"s0001.bmp": "similar to test image s0001 (cosine 1.00)"}
     assert build.folder.read("embeddings")["split"].to_pylist() == ["test"] * TEST
     assert info(bank.location)[0]["quarantined"] == {"similar to a test image": 1}
-    with pytest.raises(ConfigError, match="takes both: a subject, and the cosine"):
+    with pytest.raises(ConfigError, match="takes both: a subject with a data set, and the cosine"):
         build(own_study.folder / "pictures", similar=0.9)
 
 
@@ -308,6 +308,8 @@ def test_build_and_info_on_the_command_line(study: TinyStudy, tmp_path: Path) ->
     assert facts.exit_code == 0 and "collections mine 90 finished yes" in " ".join(facts.stdout.split())
     (about,) = json.loads(CliRunner().invoke(app, ["bank", "info", str(tmp_path / "bank"), "--format", "json"]).stdout)
     assert about == info(str(tmp_path / "bank"))[0] and about["shards"] == 4
+    alone = CliRunner().invoke(app, [*command, "--engine", "local", "--similar", "0.9"])
+    assert alone.exit_code == 2 and "takes both: a subject" in " ".join(alone.stderr.split()), "it would leave nothing out"
     nothing = CliRunner().invoke(app, ["bank", "info", str(tmp_path)])
     assert nothing.exit_code == 2 and "no finished bank" in nothing.stderr
     wrong = CliRunner().invoke(app, [*command, "--collection", "a/b"])

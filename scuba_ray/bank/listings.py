@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scuba_ray.errors import DataError
+from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.tables import files
 from scuba_ray.tables.fingerprint import fingerprint
 
@@ -59,6 +60,20 @@ class Listing:
     def fingerprint(self) -> str:
         """Of what the pictures of this collection depend on; not of where the source lies, for a folder may move."""
         return fingerprint(self.digest, self.content, self.source, self.prefix)
+
+
+def collection_name(given: str | None, place: str) -> str:
+    """What a collection is called: as the user says, else after the last part of the place its pictures come from.
+
+    Raises
+    ------
+    ConfigError
+        If that is no name for a part of keys and files.
+    """
+    name = given or re.sub(r"[^A-Za-z0-9_.-]+", "-", place.rpartition("/")[2]).strip("-.")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise ConfigError(f"--collection must be letters, digits, '_', '.' and '-' only, got {name!r}")
+    return name
 
 
 def name_of(collection: str) -> str:

@@ -13,6 +13,8 @@ from scuba_ray.cli.options import Address, BackboneModel, Device, EngineName
 app = typer.Typer(help="Banks of natural images that voxels are projected on.", no_args_is_help=True)
 app.command("index")(bank_index.index)
 
+_SIMILAR = 0.97
+"""Cosine from which on a picture is taken for a copy of a test image, unless the caller says otherwise."""
 _SOURCE, _LEFT_OUT, _WORK = "The pictures", "What is left out", "How it is computed"
 
 
@@ -43,8 +45,14 @@ def build(
         ),
     ] = None,
     similar: Annotated[
-        float, typer.Option(min=0.01, max=1, help="With --subject: the cosine from which it is.", rich_help_panel=_LEFT_OUT)
-    ] = 0.97,
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=1,
+            help=f"With --subject: the cosine from which it is ({_SIMILAR} if not given).",
+            rich_help_panel=_LEFT_OUT,
+        ),
+    ] = None,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Pixels above which a picture is refused.", rich_help_panel=_LEFT_OUT)
     ] = 100_000_000,
@@ -80,7 +88,7 @@ def build(
             collection=collection,
             prefix=prefix,
             duplicates=duplicates,
-            similar=None if subject is None else similar,
+            similar=_SIMILAR if subject is not None and similar is None else similar,
             subjects=[] if subject is None else [one for one in load_config(subject).subjects if one.path is not None],
             encode=EncodeConfig(
                 max_pixels=max_pixels, decode_seconds=decode_seconds, precision=precision, batch=batch, chunk=chunk

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from scuba_ray.bank import listings
-from scuba_ray.bank.listings import Listing, files_of, listed, record
-from scuba_ray.errors import DataError
+from scuba_ray.bank.listings import Listing, collection_name, files_of, listed, record
+from scuba_ray.errors import ConfigError, DataError
 
 
 def files(count: int) -> pa.Table:
@@ -54,3 +54,24 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "listings" / "a.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"listings/a\.parquet cannot be read"):
         listed(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "place", "name"),
+    [
+        (None, "/data/my pictures", "my-pictures"),
+        (None, "s3://bucket/laion", "laion"),
+        (None, "/data/.cache (old)", "cache-old"),
+        ("mine", "/", "mine"),
+        (None, "/data/名", None),
+        (None, "/", None),
+        ("a/b", "/data/x", None),
+        ("a+1", "/data/x", None),
+    ],
+)
+def test_a_collection_is_called_after_its_place_or_as_the_user_says(given: str | None, place: str, name: str | None) -> None:
+    if name is None:
+        with pytest.raises(ConfigError, match="--collection must be letters"):
+            collection_name(given, place)
+    else:
+        assert collection_name(given, place) == name
