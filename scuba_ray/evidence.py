@@ -13,7 +13,7 @@ from scuba_ray.models.image_to_text import ImageToText
 from scuba_ray.models.language import make_language_model
 from scuba_ray.models.language_http import language_counts
 from scuba_ray.protocols import Backbone, Resources
-from scuba_ray.registry import resolve
+from scuba_ray.registry import SEAMS, resolve
 from scuba_ray.stages.caption import decoding
 from scuba_ray.stages.concepts import Concepts
 from scuba_ray.stages.describe import DescribeByCaptioner, DescribeByModel, describer_name
@@ -183,6 +183,15 @@ class Evidence:
         """Put methods and controls side by side, once for all subjects that were scored."""
         if any(result.table == "scores" for result in self.steps.results) and "comparison" not in self.config.analyses:
             self.steps.analyse(resolve("analysis", "comparison")(self.config))
+
+    def retire(self) -> None:
+        """Delete captions, scores and analyses that other settings made and these do not: they would stand beside newer ones."""
+        made = {(result.table, result.key) for result in self.steps.results}
+        ours = tuple(f"{subject.name}/" for subject in self.config.subjects)
+        for table in ("captions", "scores", *(f"analyses/{name}" for name in SEAMS["analysis"])):
+            for key in self.folder.keys(table):
+                if (table, key) not in made and (table.startswith("analyses/") or key.startswith(ours)):
+                    self.folder.remove(table, key)
 
     def _fitted(self, judge: JudgeConfig) -> set[str]:
         """The judge's name, if it is one of the backbones that were encoded and fitted."""

@@ -78,6 +78,7 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
             evidence.compare()
             for analysis in study.analyses:
                 steps.analyse(analysis)
+            evidence.retire()
             method.report()
             steps.close_record()
     return folder

@@ -147,3 +147,16 @@ def test_captions_made_from_nearest_pictures_are_in_the_same_tables(finished: Ru
     assert all(total == pytest.approx(1, abs=1e-5) for total in shares.values())
     support = finished.read("analyses/support")
     assert support.num_rows and set(support["method"].to_pylist()) <= {"brainscuba", "brainscuba-rerank", "lavca", "top-image"}
+
+
+def test_what_a_run_does_not_make_any_more_is_not_left_beside_what_it_makes(config: RunConfig, study: TinyStudy) -> None:
+    out = RunFolder(str(study.folder / "fewer"))
+    settings = {**config.model_dump(), "out": out.location, "lavca": None}
+    run(make_config(settings))
+    keys = out.keys("captions")
+    assert len(out.keys("scores")) == 2 and out.keys("analyses/comparison") and out.keys("analyses/support")
+    run(make_config({**settings, "concepts": None, "rerank": None, "score": None, "analyses": []}))
+    assert out.keys("captions") == [keys[0]] and set(out.read("captions")["method"].to_pylist()) == {"brainscuba"}
+    assert [out.keys(table) for table in ("scores", "analyses/comparison", "analyses/support")] == [[], [], []]
+    run(make_config(settings))
+    assert out.keys("captions") == keys and len(out.keys("scores")) == 2, "and it is made again when it is asked for"

@@ -150,6 +150,13 @@ class RunFolder:
         units = self._finished(unit.table)
         manifest.save(self.location, unit.table, {**units, unit.key: UnitEntry(unit.step, unit.fingerprint, entries)})
 
+    def remove(self, table: str, key: str) -> None:
+        """Delete a finished unit with its quarantine files."""
+        entry = self._finished(table)[key]
+        unit = Unit(self.location, entry.step, table, key, entry.fingerprint)
+        self._forget(unit)
+        self._drop(unit, lambda name: True)
+
     def _finished(self, table: str) -> dict[str, UnitEntry]:
         """The manifest as a writer sees it: a damaged one counts as none, for parts prove themselves."""
         try:
