@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -84,10 +85,8 @@ def read_list(answer: str, field: str) -> list[str]:
     entries: Any = missing
     start = answer.find("{")
     while start >= 0 and entries is missing:
-        try:
+        with suppress(ValueError):  # it may be a brace of the prose around
             entries = decoder.raw_decode(answer, start)[0].get(field, missing)
-        except ValueError:
-            pass  # a brace of the prose around
         start = answer.find("{", start + 1)
     if entries is missing:
         raise DataError(f"the answer is not JSON with a list {field!r}: {answer[:80]!r}")

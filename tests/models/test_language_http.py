@@ -95,8 +95,8 @@ def test_but_not_for_hours(service: Service, tmp_path: Path) -> None:
 
 
 ILLNESSES: dict[str, tuple[Illness, str]] = {
-    "too slow": (slow(0.6), r"no answer within 0.3 s \(3 tries\)"),
-    "a byte now and then": (dripping(1.0), r"no answer within 0.3 s \(3 tries\)"),
+    "too slow": (slow(2.0), r"no answer within 1 s \(3 tries\)"),
+    "a byte now and then": (dripping(2.0), r"no answer within 1 s \(3 tries\)"),
     "always 429": (status(429), r"answered 429 .* \(3 tries\)"),
     "always 500": (status(500), r"answered 500 .* \(3 tries\)"),
     "refused": (status(400), r"answered 400"),
@@ -123,7 +123,7 @@ ILLNESSES: dict[str, tuple[Illness, str]] = {
 def test_every_illness_has_its_sentence_costs_its_question_alone_and_heals(service: Service, tmp_path: Path, name: str) -> None:
     illness, reason = ILLNESSES[name]
     service.illness = where("fox", illness)
-    asked = model(service, tmp_path, timeout=0.3)
+    asked = model(service, tmp_path, timeout=1 if "within 1 s" in reason else 30)
     fox, bus = asked.lists(questions("fox", "bus"))
     why = refusal(fox)
     assert why.retry
