@@ -20,7 +20,7 @@ from scuba_ray.bank.index import FOLDER, IndexInfo, Kind, faiss_module, names_of
 from scuba_ray.bank.shards import BankFolder, Tile
 from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.errors import ConfigError
-from scuba_ray.tables import files
+from scuba_ray.tables import files, lock
 from scuba_ray.tables.large_files import replacing
 
 FLAT_ROWS = 100_000
@@ -101,43 +101,44 @@ def build_index(
     Raises
     ------
     ConfigError
-        If FAISS is not installed, or the kind does not fit the bank.
+        If FAISS is not installed, the kind does not fit the bank, or its folder cannot be written to or is in use.
     DataError
         If a shard is damaged.
     """
     faiss, began = faiss_module(), time.perf_counter()
-    faiss.omp_set_num_threads(threads)
-    torch.set_num_threads(threads)
-    dim = int(bank.metadata["dim"])
-    planned = plan(bank.rows, dim, kind=kind, memory_gib=memory_gib)
-    index = _empty(faiss, planned, dim, seed)
-    if not index.is_trained:
-        per_list = max(ENOUGH_PER_LIST * planned.lists, 64 * 256)
-        index.train(_sample(bank, min(per_list, TRAINING_ROWS), seed))
-    columns = _add(index, bank)
-    info = IndexInfo(
-        kind=planned.kind,
-        backbone=bank.metadata["backbone"],
-        backbone_fingerprint=bank.metadata["backbone_fingerprint"],
-        bank=bank.fingerprint,
-        rows=bank.rows,
-        dim=dim,
-        lists=planned.lists,
-        probes=0,
-        code_bytes=planned.code_bytes,
-        seed=seed,
-        queries=0,
-        recall_10=1.0,
-        recall_64=1.0,
-        scanned=1.0,
-        seconds=0.0,
-        threads=threads,
-        faiss=faiss.__version__,
-        bytes=0,
-    )
-    if not info.exact:
-        info = _measured(index, bank, info)
-    return _write(bank, index, columns, replace(info, seconds=round(time.perf_counter() - began, 3)))
+    with lock.hold(bank.location):
+        faiss.omp_set_num_threads(threads)
+        torch.set_num_threads(threads)
+        dim = int(bank.metadata["dim"])
+        planned = plan(bank.rows, dim, kind=kind, memory_gib=memory_gib)
+        index = _empty(faiss, planned, dim, seed)
+        if not index.is_trained:
+            per_list = max(ENOUGH_PER_LIST * planned.lists, 64 * 256)
+            index.train(_sample(bank, min(per_list, TRAINING_ROWS), seed))
+        columns = _add(index, bank)
+        info = IndexInfo(
+            kind=planned.kind,
+            backbone=bank.metadata["backbone"],
+            backbone_fingerprint=bank.metadata["backbone_fingerprint"],
+            bank=bank.fingerprint,
+            rows=bank.rows,
+            dim=dim,
+            lists=planned.lists,
+            probes=0,
+            code_bytes=planned.code_bytes,
+            seed=seed,
+            queries=0,
+            recall_10=1.0,
+            recall_64=1.0,
+            scanned=1.0,
+            seconds=0.0,
+            threads=threads,
+            faiss=faiss.__version__,
+            bytes=0,
+        )
+        if not info.exact:
+            info = _measured(index, bank, info)
+        return _write(bank, index, columns, replace(info, seconds=round(time.perf_counter() - began, 3)))
 
 
 def _empty(faiss: Any, planned: Plan, dim: int, seed: int) -> Any:

@@ -34,7 +34,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 @contextlib.contextmanager
 def hold(location: str, *, lease: float = LEASE_SECONDS, settle: float = SETTLE_SECONDS) -> Iterator[None]:
-    """Hold the run folder at `location` (normalised) for this process.
+    """Hold the folder of a run or a bank at `location` (normalised) for this process.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _open(location: str) -> int:
         Path(location).mkdir(parents=True, exist_ok=True)
         return os.open(Path(location) / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise ConfigError(f"cannot write to the run folder {location}: {error.strerror}; choose another with --out") from error
+        raise ConfigError(f"cannot write to the folder {location}: {error.strerror}; choose another") from error
 
 
 def _owner(data: bytes) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _owner(data: bytes) -> dict[str, Any]:
 
 def _held(location: str, owner: dict[str, Any], advice: str) -> ConfigError:
     who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
-    return ConfigError(f"the run folder {location} is in use by {who}; {advice}, or choose another folder with --out")
+    return ConfigError(f"the folder {location} is in use by {who}; {advice}, or choose another")
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from scuba_ray.bank.index import BankIndex, describe, info_of, names_of, stem
 from scuba_ray.bank.index_build import build_index, exact_nearest, like_voxels, plan
 from scuba_ray.bank.shards import BankFolder
 from scuba_ray.errors import ConfigError, DataError
+from scuba_ray.tables import lock
 from tests.bank.test_shards import Named, write_bank
 
 pytest.importorskip("faiss")
@@ -153,3 +154,13 @@ def test_a_missing_faiss_says_which_extra_to_install(bank: BankFolder, monkeypat
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ConfigError, match=r"pip install 'scuba-ray\[cpu\]'"):
         BankIndex(bank)
+
+
+def test_a_bank_in_use_or_not_to_be_written_to_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    bank = bank_in(tmp_path / "bank")
+    with lock.hold(bank.location), pytest.raises(ConfigError, match="in use by process"):
+        build_index(bank)
+    gone = replace(bank, location=f"{tmp_path}/bank/bank.json/inside")
+    (tmp_path / "bank" / "bank.json").write_text("")
+    with pytest.raises(ConfigError, match="cannot write to the folder"):
+        build_index(gone)

@@ -35,7 +35,7 @@ def test_a_second_driver_is_refused_until_the_first_ends_even_by_sigkill(tmp_pat
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(ConfigError, match=f"in use by process {holder.pid} on .*--out"), RunFolder(folder).lock():
+        with pytest.raises(ConfigError, match=f"in use by process {holder.pid} on .*choose another"), RunFolder(folder).lock():
             pass
     finally:
         holder.kill()
@@ -54,7 +54,7 @@ def test_it_is_free_again_after_an_error(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot write to the run folder"), RunFolder(str(tmp_path / "file" / "run")).lock():
+    with pytest.raises(ConfigError, match="cannot write to the folder"), RunFolder(str(tmp_path / "file" / "run")).lock():
         pass
 
 
