@@ -96,6 +96,7 @@ def build_bank(
     if (similar is None) != (not subjects):
         raise ConfigError("leaving out pictures like test images takes both: a subject with a data set, and the cosine (similar)")
     images = files.normalise(images)
+    _check_apart(images, files.normalise(out))
     network, pictures = make_backbone(backbone), make_images(source, images)
     resources = model_resources(device, engine)
     datasets = {subject.name: make_dataset(subject) for subject in subjects}
@@ -206,11 +207,24 @@ def embed_collection(steps: Steps, listing: Listing, how: Embedding) -> Result:
 
 
 def only_collection(location: str, wanted: Listing, pictures: ImageSource) -> Listing:
-    """Record the files of a run's own bank, in place of what was recorded before: subjects claim a run, not it."""
+    """Record the files of a run's own bank, in place of what was recorded before: subjects claim a run, not it.
+
+    Raises
+    ------
+    ConfigError
+        If the run lies among the pictures.
+    """
+    _check_apart(files.normalise(wanted.images), location)
     for known in listed(location):
         if replace(known, files=0, bytes=0, digest="") == wanted:
             return known
     return record(location, wanted, pictures.files())
+
+
+def _check_apart(images: str, out: str) -> None:
+    """Raise ConfigError if what is written would be taken for further pictures (tables of them) the next time."""
+    if f"{out}/".startswith(f"{images}/"):
+        raise ConfigError(f"--out {out} lies inside the folder of the pictures, {images}; give it a place of its own")
 
 
 def _portions(location: str, wanted: Listing, found: pa.Table) -> list[Listing]:

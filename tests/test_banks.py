@@ -47,7 +47,7 @@ class Build:
 
         self.events.clear()
         given = {"backbone": self.config.backbones[0], "encode": self.config.encode, "engine": self.config.engine}
-        return build_bank(images=str(images), out=str(self.out), listen=listen, **{**given, **changes})
+        return build_bank(**{"images": str(images), "out": str(self.out), "listen": listen, **given, **changes})
 
     @property
     def folder(self) -> RunFolder:
@@ -265,6 +265,16 @@ def test_files_that_changed_are_refused(build: Build, own_study: TinyStudy, chan
         build(pictures)
     if change != "gone":
         assert build(pictures, collection="now", prefix="now/").rows == BANK + 1, "the other 89 are duplicates"
+
+
+@pytest.mark.parametrize("inside", ["", "bank"])
+def test_a_bank_among_its_pictures_is_refused(build: Build, own_study: TinyStudy, inside: str) -> None:
+    pictures = own_study.folder / "pictures"
+    with pytest.raises(ConfigError, match="lies inside the folder of the pictures"):
+        build(pictures, out=str(pictures / inside))
+    assert not any(path.is_dir() for path in pictures.iterdir())
+    with pytest.raises(ConfigError, match="lies inside the folder of the pictures"):
+        run(own_study.config(out=str(pictures / "run")))
 
 
 def test_a_source_may_move(build: Build, own_study: TinyStudy, tmp_path: Path) -> None:
