@@ -52,11 +52,25 @@ class LocalModel:
 
     def lists(self, questions: Sequence[Question]) -> list[list[str] | Refusal]:
         """Answer all questions, `batch` at a time. What a model says does not change: no refusal is worth asking again."""
-        found: list[list[str] | Refusal] = []
-        for start in range(0, len(questions), self._settings.batch):
-            some = questions[start : start + self._settings.batch]
-            found += [_list(text, question) for text, question in zip(self._continued(some), some, strict=True)]
-        return found
+        too_long = {question: self._too_long(question) for question in questions}
+        fitting = [question for question in questions if too_long[question] is None]
+        texts: list[str] = []
+        for start in range(0, len(fitting), self._settings.batch):
+            texts += self._continued(fitting[start : start + self._settings.batch])
+        answers = iter(texts)
+        return [too_long[question] or _list(next(answers), question) for question in questions]
+
+    def _too_long(self, question: Question) -> Refusal | None:
+        """Why the model cannot read a question and answer it: position embeddings end, and on a GPU the process with them."""
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        plain = self._tokenizer.chat_template is None
+        length = len(self._tokenizer(self._prompt(question), add_special_tokens=plain)["input_ids"])
+        if limit is None or length + self._settings.max_tokens <= limit:
+            return None
+        needed = f"{length} tokens and {self._settings.max_tokens} for the answer"
+        return Refusal(
+            f"the question has {needed}, the model reads {limit}: lower lavca.pictures or lavca.local.max_tokens", False
+        )
 
     @torch.inference_mode()
     def _continued(self, questions: Sequence[Question]) -> list[str]:

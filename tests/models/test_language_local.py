@@ -64,6 +64,15 @@ def test_an_answer_that_runs_out_of_tokens_is_cut_after_its_last_whole_entry(tmp
     assert all(isinstance(one, Refusal) or one == words[: len(one)] for one in cut), "never half a word"
 
 
+def test_a_question_longer_than_the_model_reads_costs_itself_alone(tmp_path: Path) -> None:
+    model = LocalModel(LocalModelConfig(model=str(write_model(tmp_path / "model")), max_tokens=24)).load("cpu")
+    asked = [Question("keywords", prompt) for prompt in ANSWERS]
+    first, endless, last = model.lists([asked[0], Question("keywords", "a fox. " * 60), asked[1]])
+    assert [first, last] == list(ANSWERS.values())
+    assert isinstance(endless, Refusal) and not endless.retry
+    assert "24 for the answer, the model reads 128: lower lavca.pictures" in endless.reason
+
+
 def test_its_files_are_its_name(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", learn=False)
     settings = LocalModelConfig(model=str(folder))
