@@ -171,6 +171,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("phantom:clip", "clip"),
         ("open_clip:ViT-B-32-quickgelu/openai", "ViT-B-32-quickgelu-openai"),
         ("open_clip:hf-hub:lab/model", "hf-hub-lab-model"),
+        ("sentences:/data/models/all-mpnet/", "all-mpnet"),
         ("local-dir:/models/my clip/", "my-clip"),
         ("my_lab.models:MyBackbone", "MyBackbone"),
     ],

@@ -91,6 +91,6 @@ def backbone_of(value: Any) -> Any:
     if isinstance(value, str):
         scheme, _, rest = value.partition(":")
         words = rest.rstrip("/").split("/")
-        name = words[-1] if scheme == "local-dir" else "-".join(words)
+        name = words[-1] if scheme in {"local-dir", "sentences"} else "-".join(words)
         return {"name": re.sub(r"[^A-Za-z0-9_.-]+", "-", name or scheme), "model": value}
     return value
