@@ -44,7 +44,7 @@ COMPARISON = pa.schema(
     ]
 )
 """`heldout_r` is a mean over voxels with its 95 % interval; `minus_X` the mean paired difference with its own; the last two are
-means. Null where there is nothing to compare with."""
+means. Null where there is nothing to compare with; a single voxel has no interval."""
 
 Scores = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
@@ -59,7 +59,7 @@ class Comparison:
     """
 
     name = "comparison"
-    version = 1
+    version = 2
     inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "scores": (
             *("subject", "backbone", "voxel_id", "partition", "method", "rank", "judge"),
@@ -102,18 +102,22 @@ class Comparison:
     def _row(self, method: str, members: Scores) -> dict[str, Any]:
         mine = members[method]
         r_V = np.array([row["heldout_r"] for row in mine.values()], np.float64)
-        low, high = bootstrap(r_V, self._seed, DRAWS)
+        low, high = self._interval(r_V)
         row: dict[str, Any] = {"method": method, "voxels": len(mine), "heldout_r": r_V.mean(), "low": low, "high": high}
         for name, reference in REFERENCES.items():
             theirs = members.get(reference, {})
             gain_V = np.array([one["heldout_r"] - theirs[v]["heldout_r"] for v, one in mine.items() if v in theirs], np.float64)
             if reference != method and len(gain_V):
                 row[f"minus_{name}"] = gain_V.mean()
-                row[f"low_minus_{name}"], row[f"high_minus_{name}"] = bootstrap(gain_V, self._seed, DRAWS)
+                row[f"low_minus_{name}"], row[f"high_minus_{name}"] = self._interval(gain_V)
         for name in ("ceiling_fraction", "drive_percentile"):
             values = [one[name] for one in mine.values() if one[name] is not None]
             row[name] = float(np.mean(values)) if values else None
         return row
+
+    def _interval(self, values_V: np.ndarray) -> tuple[float | None, float | None]:
+        """95 %; none of a single voxel, whose bootstrap would claim to be certain."""
+        return bootstrap(values_V, self._seed, DRAWS) if len(values_V) > 1 else (None, None)
 
 
 def _rois(voxels: pa.Table) -> dict[tuple[str, str, int], list[str]]:

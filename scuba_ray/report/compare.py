@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TABLE = "analyses/comparison"
 SUPPORT = "analyses/support"
-WIDTH = 170
+WIDTH = 180
 """Characters that the table takes without a line broken."""
 _DIFFERENCES = {"within_roi": "- within-ROI shuffled", "most_frequent": "- most frequent", "plain": "- plain"}
 _DRAWN = pa.schema(
@@ -94,4 +94,6 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str | None:
-    return None if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    if value is None:
+        return None
+    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"

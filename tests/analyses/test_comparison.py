@@ -60,6 +60,13 @@ def test_paired_differences_over_voxels_that_have_both(study: TinyStudy) -> None
     assert plain["ceiling_fraction"] == pytest.approx(0.5) and plain["drive_percentile"] is None
 
 
+def test_a_single_voxel_has_a_mean_and_no_interval(study: TinyStudy) -> None:
+    table = Comparison(study.config(score={})).run(tables(11))
+    plain = next(row for row in table.to_pylist() if (row["roi"], row["method"]) == (ALL, "brainscuba"))
+    assert plain["voxels"] == 1 and plain["minus_most_frequent"] == pytest.approx(0.2, abs=1e-6)
+    assert [plain[name] for name in ("low", "high", "low_minus_most_frequent", "high_minus_most_frequent")] == [None] * 4
+
+
 def test_without_scores_there_is_nothing_to_compare(study: TinyStudy) -> None:
     with pytest.raises(ConfigError, match="makes none"):
         Comparison(study.config())
