@@ -96,7 +96,8 @@ def build_index(
     threads : int
         Of FAISS and torch in this process.
     memory_gib : float
-        What the index may take, in memory while it is built and on the disk.
+        What the index may take, in memory while it is built and on the disk, where `kind` is left open or `ivf-pq`. A flat or
+        an IVF-Flat one that is asked for by name takes what it takes, and so does one of up to `FLAT_ROWS` rows.
 
     Raises
     ------

@@ -17,7 +17,9 @@ def index(
     kind: Annotated[
         Kinds, typer.Option(help="auto: flat (exact) for small banks, ivf-flat, ivf-pq above --memory-gib.")
     ] = "auto",
-    memory_gib: Annotated[float, typer.Option(min=0.001, help="What the index may take, in memory and on the disk.")] = 16.0,
+    memory_gib: Annotated[
+        float, typer.Option(min=0.001, help="What auto, above 100,000 rows, and ivf-pq may take, in memory and on the disk.")
+    ] = 16.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the training sample, of k-means and of the test queries.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads to build with.")] = 1,
 ) -> None:
