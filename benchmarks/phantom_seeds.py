@@ -57,7 +57,8 @@ def significance(finished: Any, recovery: Any) -> dict[str, Any]:
 
     rows = [row for row in recovery.to_pylist() if row["method"] == METHOD]
     kind = {row["voxel_id"]: row["voxel_class"] for row in rows}
-    voxels = finished.read("voxels", columns=["voxel_id", "p", "q", "noise_ceiling"]).to_pylist()
+    captioned = f"phantom/{recovery['backbone'][0].as_py()}"  # the low-level baseline has voxels of its own
+    voxels = finished.read("voxels", key=captioned, columns=["voxel_id", "p", "q", "noise_ceiling"]).to_pylist()
     found = [row for row in voxels if row["q"] is not None and row["q"] < LEVEL]
     false = sum(kind.get(row["voxel_id"]) == "null" for row in found)
     there = [row for row in voxels if kind.get(row["voxel_id"]) in CAPTIONED and (row["noise_ceiling"] or 0) >= CEILING]

@@ -9,6 +9,7 @@ from typing import Any
 from scuba_ray.bank.shards import BankFolder
 from scuba_ray.config import DescribeConfig, RunConfig, SubjectConfig
 from scuba_ray.config.scoring import OWN, JudgeConfig
+from scuba_ray.models.clipcap import make_captioner
 from scuba_ray.models.image_to_text import ImageToText
 from scuba_ray.models.language import make_language_model
 from scuba_ray.models.language_http import language_counts
@@ -85,7 +86,7 @@ class Evidence:
 
     def describe(self, pictures: Result) -> Result | None:
         """Put the nearest pictures into words, each once: by the captioner, or by a model that sees them."""
-        config, reader, captioner = self.config, self.study.reader, self.study.captioner
+        config, reader = self.config, self.study.reader
         if config.lavca is None and (config.score is None or not config.score.top_image):
             return None
         settings = config.lavca.describe if config.lavca is not None else DescribeConfig()
@@ -93,7 +94,9 @@ class Evidence:
         common: dict[str, Any] = {"backbone": reader.name, "model": model, "run": self.folder, **self._model}
         stage: DescribeByCaptioner | DescribeByModel
         if settings.model is None:
-            stage = DescribeByCaptioner(captioner=captioner, decoding=decoding(config.caption), **common)
+            # greedy: they are read for their words, and there are more of them than voxels; beams cost several times as much
+            plain = config.caption.model_copy(update={"rule": "greedy"})
+            stage = DescribeByCaptioner(captioner=make_captioner(plain), decoding=decoding(plain), **common)
         else:
             place = {} if settings.images else {"source": config.bank.source, "images": config.bank.images}
             seen = settings.model_copy(update=place)

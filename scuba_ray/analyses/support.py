@@ -1,7 +1,8 @@
 """support: does a caption's every noun have pictures behind it? Nouns that the nearest bank images do not show are marked.
 
-A noun's similarity to a voxel is the mean cosine of `a photo of a NOUN`, by the backbone's text tower, with the voxel's nearest
-bank images. It is held against a null: the same noun with the images of every voxel whose caption does not name it.
+A noun's similarity to a voxel is the largest cosine of `a photo of a NOUN`, by the backbone's text tower, with one of the voxel's
+nearest bank images: does any of them show it? It is held against a null: the same noun with the images of every voxel whose
+caption does not name it.
 
     p = (1 + #{null >= similarity}) / (1 + #null),   supported = p <= support.level
 
@@ -45,10 +46,10 @@ SUPPORT = pa.schema(
 
 
 class Support:
-    """The hallucination check of all captions of a run. Memory: captioned voxels * D * 8 bytes."""
+    """The hallucination check of all captions of a run. Memory: captioned voxels * nouns * 4 bytes."""
 
     name = "support"
-    version = 1
+    version = 2
     inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "captions": ("subject", "backbone", "voxel_id", "partition", "method", "rank", "nouns"),
         "projections": ("subject", "backbone", "voxel_id", "partition", "nearest_ids"),
@@ -75,27 +76,29 @@ class Support:
             text_WD = unit_and_norm(network.embed_texts([PROMPT.format(noun) for noun in nouns]))[0].cpu().numpy()
             for subject in sorted(set(mine["subject"].to_pylist())):
                 own = mine.filter(pc.equal(mine["subject"], subject))
-                voxels, image_VD = self._pictures(tables, subject, name)
-                rows = judge_nouns(own.to_pylist(), voxels, image_VD @ text_WD.T, nouns, self._settings.level)
+                voxels, similarity_VW = self._similarity(tables, subject, name, text_WD)
+                rows = judge_nouns(own.to_pylist(), voxels, similarity_VW, nouns, self._settings.level)
                 key = {"subject": subject, "backbone": name}
                 pieces.append(pa.Table.from_pylist([{**key, **row} for row in rows], schema=SUPPORT))
         return pa.concat_tables(pieces)
 
-    def _pictures(self, tables: Mapping[str, pa.Table], subject: str, backbone: str) -> tuple[list[int], npt.NDArray[np.float32]]:
-        """Captioned voxels and the mean unit embedding of the nearest pictures of each, (V, D)."""
+    def _similarity(
+        self, tables: Mapping[str, pa.Table], subject: str, backbone: str, text_WD: npt.NDArray[np.float32]
+    ) -> tuple[list[int], npt.NDArray[np.float32]]:
+        """Captioned voxels, and how well the one of the nearest pictures of each that shows a noun best shows it, (V, W)."""
         rows = tables["projections"]
         rows = rows.filter(pc.and_(pc.equal(rows["subject"], subject), pc.equal(rows["backbone"], backbone)))
         rows = rows.filter(pc.equal(rows["partition"], WHOLE_BANK))
         pictures = tables["nearest_pictures"]
         unit_KD = unit_and_norm(torch.tensor(matrix(pictures["embedding"])))[0].numpy()
         place = {name: index for index, name in enumerate(pictures["image_id"].to_pylist())}
-        voxels, means = [], []
+        voxels, best = [], [np.empty((0, len(text_WD)), np.float32)]
         for voxel, ids in zip(rows["voxel_id"].to_pylist(), rows["nearest_ids"].to_pylist(), strict=True):
             known = [place[one] for one in ids[: self._settings.pictures] if one in place]
             if known:
                 voxels.append(voxel)
-                means.append(unit_KD[known].mean(0))
-        return voxels, np.array(means, np.float32).reshape(len(voxels), unit_KD.shape[1])
+                best.append((unit_KD[known] @ text_WD.T).max(0, keepdims=True))
+        return voxels, np.concatenate(best)
 
 
 def judge_nouns(
