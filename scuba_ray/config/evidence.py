@@ -43,8 +43,8 @@ class LocalModelConfig(Part):
 
 
 class DescribeConfig(Part):
-    # what describes a picture: none is the run's captioner, on the picture's own embedding. Or an image-to-text model of Hugging
-    # Face: a directory, or a name that is in this machine's cache. Nothing is downloaded
+    # what describes a picture: none is the run's captioner, decoding greedily from the picture's own embedding. Or an
+    # image-to-text model of Hugging Face: a directory, or a name that is in this machine's cache. Nothing is downloaded
     model: str | None = None
     # what such a model is told beside the picture, if it wants to be told something
     prompt: str | None = None
