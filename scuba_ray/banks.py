@@ -103,13 +103,20 @@ def build_bank(
     wanted = Listing(collection_name(collection, images), images, source, prefix, pictures.fingerprint(), ())
     found = pictures.files()
     folder = RunFolder(out, verify=verify)
-    about: dict[str, Any] = {"images": images, "source": source, "prefix": prefix, "duplicates": duplicates, "similar": similar}
-    about |= {"backbone": backbone.model_dump(), "encode": encode.model_dump(), "device": device}
     with folder.lock():
         folder.claim({})
         portions = _portions(folder.location, wanted, found)
-        collections = {**folder.read_run_json().get("collections", {}), wanted.collection: about}
-        with steps_in(folder, engine, {"collections": collections}, listen) as steps:
+        collections = folder.read_run_json().get("collections", {})
+        # another cut would embed again what is there
+        chunk = collections.get(wanted.collection, {}).get("encode", {}).get("chunk", encode.chunk)
+        kept = (
+            None if chunk == encode.chunk else f"{wanted.collection} keeps its {chunk} pictures per shard: it was begun with them"
+        )
+        encode = encode.model_copy(update={"chunk": chunk})
+        about: dict[str, Any] = {"images": images, "source": source, "prefix": prefix, "duplicates": duplicates}
+        about |= {"similar": similar, "backbone": backbone.model_dump(), "encode": encode.model_dump(), "device": device}
+        with steps_in(folder, engine, {"collections": {**collections, wanted.collection: about}}, listen) as steps:
+            steps.warn(*([kept] if kept else []))
             test = tuple(
                 steps.complete(
                     EncodeStimuli(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from scuba_ray.tables.progress import Progress
+    from scuba_ray.tables.store import RunFolder
 
 
 def say(message: str, *, label: str = "", style: str = "") -> None:
@@ -80,3 +81,9 @@ def _bars() -> Bars:
         TextColumn("{task.fields[bad]}", style="yellow"),
         console=Console(stderr=True),
     )
+
+
+def tell_warnings(folder: RunFolder) -> None:
+    """Say what a run or build noted, each once."""
+    for warning in folder.read_run_json()["warnings"]:
+        say(warning, label="warning: ", style="bold yellow")

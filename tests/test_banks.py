@@ -116,6 +116,14 @@ def test_every_step_is_told_and_recorded_and_a_second_build_does_nothing(build: 
     assert build.events == [] and build.files == before
 
 
+def test_a_collection_keeps_the_cut_it_was_begun_with(build: Build, study: TinyStudy) -> None:
+    build(study.folder / "pictures", encode=build.config.encode.model_copy(update={"chunk": 40}))
+    before = build.files
+    bank = build(study.folder / "pictures")
+    assert build.files == before and build.computed == {} and len(bank.shards) == 3, "90 pictures are not embedded again"
+    assert build.folder.read_run_json()["warnings"] == ["pictures keeps its 40 pictures per shard: it was begun with them"]
+
+
 def test_workers_scan_what_is_large_or_far_to_the_same_result(
     build: Build, study: TinyStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

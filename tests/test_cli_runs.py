@@ -94,7 +94,7 @@ def test_a_bank_is_built_once(study: TinyStudy, tmp_path: Path) -> None:
     command = ("bank", "build", "--images", study.folder / "pictures", "--backbone", f"local-dir:{study.folder / 'backbone'}")
     done = scuba(*command, "--out", tmp_path / "bank", "--engine", "local")
     assert done.exit_code == 0, done.stderr
-    assert f"{BANK} pictures embedded with backbone" in done.stderr
+    assert f"the bank of backbone has {BANK} pictures now" in done.stderr
     again = scuba(*command, "--out", tmp_path / "bank", "--engine", "local")
     assert (again.exit_code, again.stdout) == (0, done.stdout)
 

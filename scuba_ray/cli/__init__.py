@@ -77,7 +77,7 @@ def demo(
 ) -> None:
     """Simulate a subject, caption every voxel, and compare with what was planted."""
     from scuba_ray.demo import closing_words, run_demo
-    from scuba_ray.terminal import Listener
+    from scuba_ray.terminal import Listener, tell_warnings
 
     with Listener() as listen:
         folder = run_demo(
@@ -90,7 +90,7 @@ def demo(
             listen=listen,
             drawn=listen.counter("phantom", "pictures"),
         )
-    _tell_warnings(folder)
+    tell_warnings(folder)
     print(closing_words(folder, width=None if sys.stdout.isatty() else 130))
 
 
@@ -106,7 +106,7 @@ def run(
 ) -> None:
     """Run every step of a configuration; a run that was interrupted goes on where it stopped."""
     from scuba_ray.config import load_config
-    from scuba_ray.terminal import Listener, say
+    from scuba_ray.terminal import Listener, say, tell_warnings
 
     options = {"out": out, "engine.name": engine, "engine.address": address}
     given = [f"{path}={json.dumps(value)}" for path, value in options.items() if value is not None]
@@ -115,7 +115,7 @@ def run(
 
     with Listener() as listen:
         folder = run_steps(loaded, listen=listen)
-    _tell_warnings(folder)
+    tell_warnings(folder)
     say("every step is complete")
     print(f"{folder.location}/report/index.html")
 
@@ -169,14 +169,6 @@ def doctor(address: Address = None) -> None:
     show_findings(findings)
     if prevents_running(findings):
         raise typer.Exit(1)
-
-
-def _tell_warnings(folder: RunFolder) -> None:
-    """Say what the run noted about its numbers, each once."""
-    from scuba_ray.terminal import say
-
-    for warning in folder.read_run_json()["warnings"]:
-        say(warning, label="warning: ", style="bold yellow")
 
 
 def _finished(location: str) -> tuple[RunFolder, RunConfig]:

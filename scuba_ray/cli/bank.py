@@ -76,7 +76,8 @@ def build(
     """Embed pictures with a backbone, once for any number of runs; goes on where it stopped, and takes up what is new."""
     from scuba_ray.banks import build_bank
     from scuba_ray.config import EncodeConfig, EngineConfig, backbone_config, load_config
-    from scuba_ray.terminal import Listener, say
+    from scuba_ray.tables.store import RunFolder
+    from scuba_ray.terminal import Listener, say, tell_warnings
 
     gpus = 1.0 if engine == "ray" and device != "cpu" else 0.0  # Ray gives each worker its GPU
     with Listener() as listen:
@@ -98,6 +99,7 @@ def build(
             verify=verify,
             listen=listen,
         )
+    tell_warnings(RunFolder(out))
     for name in built.unfinished:
         say(f"collection {name} is not embedded to the end", label="warning: ", style="bold yellow")
     say(f"the bank of {built.backbone} has {built.rows:,} pictures now")
