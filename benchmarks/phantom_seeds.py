@@ -53,7 +53,7 @@ def run_seed(folder: str, seed: int, permuted: bool, sizes: dict[str, int]) -> d
 
 def significance(finished: Any, recovery: Any) -> dict[str, Any]:
     """Discoveries at q < .05: how many are voxels of pure noise, and how many of the voxels with something to find are found."""
-    from scuba_ray.analyses.recovery import METHOD
+    from scuba_ray.tables.ways import METHOD
 
     rows = [row for row in recovery.to_pylist() if row["method"] == METHOD]
     kind = {row["voxel_id"]: row["voxel_class"] for row in rows}

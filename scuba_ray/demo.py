@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scuba_ray.analyses.recovery import METHOD, MOST_FREQUENT, SHUFFLED, WITHIN_ROI
 from scuba_ray.analyses.recovery_summary import CEILING, summarise
 from scuba_ray.config import RunConfig, make_config
 from scuba_ray.phantom.make import make_phantom
@@ -22,6 +21,7 @@ from scuba_ray.report.joined import keys
 from scuba_ray.report.render import render
 from scuba_ray.tables.progress import Progress
 from scuba_ray.tables.store import RunFolder
+from scuba_ray.tables.ways import METHOD, MOST_FREQUENT, SHUFFLED, WITHIN_ROI
 
 TABLE = "analyses/recovery"
 SHOWN = 24

@@ -20,17 +20,16 @@ from scuba_ray.stages.concepts import Concepts
 from scuba_ray.stages.describe import DescribeByCaptioner, DescribeByModel, describer_name
 from scuba_ray.stages.encode import EncodeStimuli
 from scuba_ray.stages.encode_captions import EncodeCaptions, caption_space
-from scuba_ray.stages.lavca import METHOD as LAVCA
 from scuba_ray.stages.lavca import Lavca
 from scuba_ray.stages.nearest_pictures import NearestPictures
-from scuba_ray.stages.rerank import RERANKED, Rerank
-from scuba_ray.stages.said import TOP_IMAGE
+from scuba_ray.stages.rerank import Rerank
 from scuba_ray.stages.score import Score
 from scuba_ray.stages.study import Study
 from scuba_ray.stages.top_image import TopImage
 from scuba_ray.tables.progress import Result
 from scuba_ray.tables.steps import Steps
 from scuba_ray.tables.store import RunFolder
+from scuba_ray.tables.ways import LAVCA, RERANKED, TOP_IMAGE
 
 SHARDS = 16
 """Shards that one worker searches for nearest pictures."""

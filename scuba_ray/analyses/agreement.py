@@ -28,10 +28,10 @@ import pyarrow.compute as pc
 
 from scuba_ray.analyses.agreement_measures import Floats, Sayings, cosine, gains, noun_overlap, pooled_text, spearman
 from scuba_ray.analyses.agreement_tables import measured_responses, sayings
-from scuba_ray.analyses.recovery import METHOD
 from scuba_ray.config import RunConfig
 from scuba_ray.errors import ConfigError
 from scuba_ray.tables.schemas import WHOLE_BANK
+from scuba_ray.tables.ways import METHOD
 
 PERMUTATIONS = 200
 """Of voxels over regions. The smallest p is 1 / 201."""

@@ -20,11 +20,12 @@ from scuba_ray.analyses.recovery_summary import CEILING, bootstrap
 from scuba_ray.config import RunConfig
 from scuba_ray.errors import ConfigError
 from scuba_ray.tables.schemas import WHOLE_BANK
+from scuba_ray.tables.ways import METHOD, MOST_FREQUENT, WITHIN_ROI
 
 ALL = "all voxels"
 DRAWS = 2000
 """Bootstrap draws."""
-REFERENCES = {"within_roi": "shuffled-within-roi", "most_frequent": "most-frequent", "plain": "brainscuba"}
+REFERENCES = {"within_roi": WITHIN_ROI, "most_frequent": MOST_FREQUENT, "plain": METHOD}
 """What a method's scores are compared with, by the name of the columns that say so."""
 
 COMPARISON = pa.schema(

@@ -32,11 +32,8 @@ from scuba_ray.errors import ConfigError
 from scuba_ray.phantom.concepts import Vocabulary
 from scuba_ray.phantom.truth import TRUTH_FILES, has_truth, read_truth
 from scuba_ray.tables.schemas import WHOLE_BANK
+from scuba_ray.tables.ways import METHOD, MOST_FREQUENT, SHUFFLED, WITHIN_ROI
 
-METHOD = "brainscuba"
-SHUFFLED = "shuffled"
-WITHIN_ROI = "shuffled-within-roi"
-MOST_FREQUENT = "most-frequent"
 METHODS = (METHOD, SHUFFLED, WITHIN_ROI, MOST_FREQUENT)
 
 RECOVERY = pa.schema(

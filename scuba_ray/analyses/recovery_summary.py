@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scuba_ray.analyses.recovery import METHOD, METHODS, WITHIN_ROI
+from scuba_ray.analyses.recovery import METHODS
+from scuba_ray.tables.ways import METHOD, WITHIN_ROI
 
 CEILING = 0.3
 """Estimated noise ceiling from which on a voxel counts: below it there is little to be named."""

@@ -39,7 +39,7 @@ def _judge(value: Any) -> Any:
 class ScoreConfig(Part):
     # models beside the captioned backbone's own text tower; one that had no part in making the captions is the fairer judge
     judges: tuple[Annotated[JudgeConfig, BeforeValidator(_judge)], ...] = ()
-    # one more control: the caption of the one bank picture nearest to the voxel's direction
+    # one more control: the caption of the one bank picture nearest to the voxel's direction, described as `lavca.describe` says
     top_image: bool = True
     # voxels per chunk
     chunk: int = Field(512, ge=1)

@@ -20,8 +20,7 @@ from scuba_ray.protocols import Captioner, Chunk, Resources, StageOutput
 from scuba_ray.tables.columns import matrix, table_of
 from scuba_ray.tables.schemas import CAPTIONS
 from scuba_ray.tables.store import RunFolder
-
-METHOD = "brainscuba"
+from scuba_ray.tables.ways import METHOD
 
 
 @dataclass(frozen=True, kw_only=True)

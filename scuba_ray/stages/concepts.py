@@ -22,10 +22,10 @@ from scuba_ray.config import ConceptsConfig
 from scuba_ray.core.clusters import find_clusters, project_clusters
 from scuba_ray.models.nouns import nouns_of
 from scuba_ray.protocols import BadRow, Captioner, Chunk, Resources, StageOutput
-from scuba_ray.stages.caption import METHOD
 from scuba_ray.tables.columns import matrix, numbers, table_of
 from scuba_ray.tables.schemas import CAPTIONS, WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
+from scuba_ray.tables.ways import METHOD
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,8 @@ from scuba_ray.protocols import Backbone, BadRow, Chunk, Resources, StageOutput
 from scuba_ray.tables.columns import matrix, table_of, vectors
 from scuba_ray.tables.schemas import CAPTIONS, WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
+from scuba_ray.tables.ways import LAVCA
 
-METHOD = "lavca"
 _SETTINGS = {"pictures", "keywords", "considered", "beta", "threshold", "keep", "compose", "candidates"}
 
 
@@ -63,7 +63,7 @@ class Lavca:
             None if self.language is None else {**self.language.fingerprint(), "prompts": [language.KEYWORDS, language.SENTENCES]}
         )
         settings = self.settings.model_dump(mode="json", include=_SETTINGS)
-        return {"method": METHOD, "backbone": self.backbone.fingerprint, "language": asked, **settings}
+        return {"method": LAVCA, "backbone": self.backbone.fingerprint, "language": asked, **settings}
 
     def setup(self) -> None:
         _ = self._network, self._writer, self._described, self._weights
@@ -124,7 +124,7 @@ class Lavca:
             "backbone": self.backbone.name,
             "voxel_id": [voxels[index] for index in said],
             "partition": WHOLE_BANK,
-            "method": METHOD,
+            "method": LAVCA,
             "rank": 0,
             "caption": [sentences[0][0] for sentences in ranked],
             "nouns": [kept[index] for index in said],

@@ -21,12 +21,10 @@ from scuba_ray.core.scoring import drives
 from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.models.nouns import nouns_of
 from scuba_ray.protocols import Backbone, Chunk, Resources, StageOutput
-from scuba_ray.stages.caption import METHOD
 from scuba_ray.tables.columns import matrix, table_of
 from scuba_ray.tables.schemas import CAPTIONS, WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
-
-RERANKED = "brainscuba-rerank"
+from scuba_ray.tables.ways import METHOD, RERANKED
 
 
 @dataclass(frozen=True, kw_only=True)

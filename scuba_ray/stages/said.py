@@ -17,16 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.core.shuffles import random_cycles
-from scuba_ray.stages.caption import METHOD
 from scuba_ray.tables.schemas import WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
-
-SHUFFLED = "shuffled"
-WITHIN_ROI = "shuffled-within-roi"
-MOST_FREQUENT = "most-frequent"
-TOP_IMAGE = "top-image"
-CONTROLS = (SHUFFLED, WITHIN_ROI, MOST_FREQUENT, TOP_IMAGE)
-"""What a method is compared with. `top-image`, the caption of the voxel's nearest bank image, is made like other captions."""
+from scuba_ray.tables.ways import METHOD, MOST_FREQUENT, SHUFFLED, WITHIN_ROI
 
 _COLUMNS = ("voxel_id", "partition", "method", "rank", "caption")
 

@@ -26,12 +26,12 @@ from scuba_ray.core.vectors import cosine, unit_and_norm
 from scuba_ray.datasets import make_dataset
 from scuba_ray.datasets.preparation import prepare
 from scuba_ray.protocols import Backbone, Chunk, Resources, StageOutput, SubjectDataset
-from scuba_ray.stages.caption import METHOD
 from scuba_ray.stages.features import FeatureSpace, Images
 from scuba_ray.stages.said import controls, headline, said
 from scuba_ray.tables.columns import matrix, numbers, table_of
 from scuba_ray.tables.schemas import SCORES, WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
+from scuba_ray.tables.ways import METHOD
 
 
 @dataclass(frozen=True, kw_only=True)

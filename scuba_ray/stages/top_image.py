@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from scuba_ray.models.nouns import nouns_of
 from scuba_ray.protocols import BadRow, Chunk, Resources, StageOutput
-from scuba_ray.stages.said import TOP_IMAGE
 from scuba_ray.tables.columns import table_of
 from scuba_ray.tables.schemas import CAPTIONS, WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
+from scuba_ray.tables.ways import TOP_IMAGE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from scuba_ray.analyses.recovery import METHOD, METHODS, MOST_FREQUENT, SHUFFLED, WITHIN_ROI, Recovery
+from scuba_ray.analyses.recovery import METHODS, Recovery
 from scuba_ray.analyses.recovery_summary import bootstrap, summarise
 from scuba_ray.config import RunConfig, make_config
 from scuba_ray.errors import ConfigError, DataError
@@ -18,6 +18,7 @@ from scuba_ray.phantom.truth import write_truth
 from scuba_ray.protocols import Analysis
 from scuba_ray.registry import resolve
 from scuba_ray.tables.schemas import CAPTIONS
+from scuba_ray.tables.ways import METHOD, MOST_FREQUENT, SHUFFLED, WITHIN_ROI
 
 # roi, class, concepts, companion; and what the caption says
 PLANTED = [

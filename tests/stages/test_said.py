@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from scuba_ray.stages.said import MOST_FREQUENT, SHUFFLED, WITHIN_ROI, controls, headline
+from scuba_ray.stages.said import controls, headline
+from scuba_ray.tables.ways import MOST_FREQUENT, SHUFFLED, WITHIN_ROI
 
 
 def captions(texts: list[str]) -> pa.Table:

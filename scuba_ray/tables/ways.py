@@ -1,0 +1,17 @@
+"""Values of the key column `method`: the ways in which a voxel can come to a caption, and the controls they are held against."""
+
+METHOD = "brainscuba"
+"""BrainSCUBA's own."""
+RERANKED = "brainscuba-rerank"
+"""Of all sentences written for a voxel, the one its own model predicts the largest response to."""
+LAVCA = "lavca"
+"""From keywords of the nearest pictures' descriptions."""
+
+SHUFFLED = "shuffled"
+"""Control: the caption of another voxel, drawn at random."""
+WITHIN_ROI = "shuffled-within-roi"
+"""Control: the caption of another voxel of the same regions: what knowing the region alone is worth."""
+MOST_FREQUENT = "most-frequent"
+"""Control: the caption that most voxels have."""
+TOP_IMAGE = "top-image"
+"""Control: the caption of the one nearest bank image, made like other captions."""
