@@ -19,7 +19,7 @@ from scuba_ray.config import BackboneConfig, EncodeConfig, EngineConfig, Subject
 from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip import make_backbone
-from scuba_ray.protocols import Backbone, ImageSource, Resources
+from scuba_ray.protocols import Backbone, ImageSource, Resources, SubjectDataset
 from scuba_ray.records import steps_in
 from scuba_ray.stages.admit import ADMIT_CHUNK, Admit
 from scuba_ray.stages.encode import EncodeBank, EncodeStimuli
@@ -98,7 +98,7 @@ def build_bank(
     images = files.normalise(images)
     _check_apart(images, files.normalise(out))
     network, pictures = make_backbone(backbone), make_images(source, images)
-    resources = model_resources(device, engine)
+    model_resources(device, engine)  # a device that is not there is said before anything is written
     datasets = {subject.name: make_dataset(subject) for subject in subjects}
     wanted = Listing(collection_name(collection, images), images, source, prefix, pictures.fingerprint(), ())
     found = pictures.files()
@@ -117,37 +117,29 @@ def build_bank(
         about |= {"similar": similar, "backbone": backbone.model_dump(), "encode": encode.model_dump(), "device": device}
         with steps_in(folder, engine, {"collections": {**collections, wanted.collection: about}}, listen) as steps:
             steps.warn(*([kept] if kept else []))
-            test = tuple(
-                steps.complete(
-                    EncodeStimuli(
-                        subject=subject,
-                        backbone=network,
-                        settings=encode,
-                        resources=resources,
-                        preparation=Resources(cpus=engine.cpus_per_decoder),
-                        device=device,
-                        split="test",
-                    ),
-                    key=f"{subject.name}/{network.name}",
-                    rows=datasets[subject.name].stimuli().num_rows,
-                    chunk=encode.chunk,
-                    inputs=[datasets[subject.name].fingerprint()],
-                )
-                for subject in subjects
-            )
             how = Embedding(
-                backbone=network,
-                encode=encode,
-                engine=engine,
-                device=device,
-                duplicates=duplicates,
-                similar=similar,
-                test=test,
+                backbone=network, encode=encode, engine=engine, device=device, duplicates=duplicates, similar=similar, test=()
             )
+            how = replace(how, test=tuple(_embed_test_images(steps, datasets[one.name], one, how) for one in subjects))
             for portion in portions:
                 embed_collection(steps, portion, how)
             steps.close_record(with_earlier=True)
     return open_bank(folder.location, network)
+
+
+def _embed_test_images(steps: Steps, dataset: SubjectDataset, subject: SubjectConfig, how: Embedding) -> Result:
+    """A subject's test images in the bank's space, to leave out pictures like them."""
+    stage = EncodeStimuli(
+        subject=subject,
+        backbone=how.backbone,
+        settings=how.encode,
+        resources=model_resources(how.device, how.engine),
+        preparation=Resources(cpus=how.engine.cpus_per_decoder),
+        device=how.device,
+        split="test",
+    )
+    key, rows = f"{subject.name}/{how.backbone.name}", dataset.stimuli().num_rows
+    return steps.complete(stage, key=key, rows=rows, chunk=how.encode.chunk, inputs=[dataset.fingerprint()])
 
 
 def embed_collection(steps: Steps, listing: Listing, how: Embedding) -> Result:

@@ -32,7 +32,7 @@ with engine:
     store = ray.cluster_resources()["object_store_memory"]
     engine.check_shared("run")
     task = Squares("calls")
-    task.resources = Resources(cpus=512)
+    task.resources, task.preparation = Resources(cpus=512), None
     try:
         list(engine.map(task, cut()))
     except ConfigError as error:

@@ -36,15 +36,16 @@ def test_the_run_finishes_and_the_next_one_does_what_is_missing(own_study: TinyS
     with serving() as service:
         service.illness = content('{"keywords": ["fox", "bus"]}')  # a random captioner's descriptions have no words in common
         folder = run(own_study.config(lavca=settings(service.url), concepts=concepts, score={}))
-        assert service.requests == 10
+        asked = service.requests
+        assert 1 <= asked <= 10, "one for each voxel; equal questions are asked once"
         second = folder.read_run_json()
         assert second["complete"] and not any("left to the next run" in warning for warning in second["warnings"])
         assert (rows(folder, "lavca"), rows(folder, "brainscuba")) == (10, own)
         assert "lavca" not in folder.quarantine()["step"].to_pylist()
         computed = {name: step["computed_chunks"] for name, step in second["steps"].items() if "computed_chunks" in step}
         assert computed["caption subj01/tiny"] == computed["concepts subj01/tiny/concepts"] == 0, "nothing else is done again"
-        assert second["language"]["asked"] == language_counts(folder.location)["asked"] == 10
+        assert second["language"]["asked"] == language_counts(folder.location)["asked"] == asked
         run(own_study.config(lavca=settings(service.url), concepts=concepts, score={}))
-        assert service.requests == 10
+        assert service.requests == asked, "nothing is asked twice"
     judged = folder.read("scores", columns=["method"])["method"].to_pylist()
     assert judged.count("lavca") > 0, "what was missing is judged once it is there"

@@ -152,7 +152,7 @@ def test_weights_of_a_run_imported_give_the_same_projections_and_captions(own_st
         assert taken[name].combine_chunks().equals(voxels[name].combine_chunks()), name
     assert taken["status"].to_pylist()[CONSTANT:] == ["bad", "bad"] and BAD == CONSTANT + 1
     record = folder.read_run_json()
-    assert [step.split()[0] for step in record["steps"]] == ["import", "bank", "project", "caption", "report"]
+    assert [step.split()[0] for step in record["steps"]] == ["import", "scan", "admit", "bank", "project", "caption", "report"]
     assert record["warnings"] == ["import subj01/tiny: 2 of 12 voxels have weights that are not finite; their status is 'bad'"]
     assert (Path(folder.location) / "report" / "index.html").is_file()
     assert make_config(record["config"]).subjects[0].path is None
