@@ -100,4 +100,5 @@ def _segment(batches: list[pa.RecordBatch], offset: int) -> Segment:
         rows_ND = matrix(batches.pop(0)["embedding"])
         embedding_ND[place_N[start : start + len(rows_ND)]] = rows_ND
         start += len(rows_ND)
+    pa.default_memory_pool().release_unused()  # what was decoded would otherwise stay with Arrow, segment after segment
     return Segment(offset, embedding_ND, norm_N, partition_N[order_N], order_N + offset)
