@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import torch
@@ -24,13 +24,10 @@ from scuba_ray.tables.store import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
-class DescribeByCaptioner:
-    """What the run's captioner says of each nearest picture, on the picture's own raw embedding."""
+class _Describe:
+    """What both describers share: the nearest pictures of one backbone's bank, put into words by a model of some name."""
 
     backbone: str
-    captioner: Captioner
-    decoding: Mapping[str, Any]
-    """How it decodes, for the fingerprint: that of the stage `Caption`."""
     model: str
     """Value of the key column `model`."""
     run: RunFolder
@@ -40,8 +37,22 @@ class DescribeByCaptioner:
     name = "describe"
     version = 2
     table = "descriptions"
-    input_columns = ("image_id", "embedding")
+    input_columns: ClassVar[tuple[str, ...]]
     input_name = "table nearest_pictures"
+
+    def read(self, chunk: Chunk) -> pa.Table:
+        return self.run.slice("nearest_pictures", self.backbone, chunk.start, chunk.stop, columns=self.input_columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeByCaptioner(_Describe):
+    """What the run's captioner says of each nearest picture, on the picture's own raw embedding."""
+
+    captioner: Captioner
+    decoding: Mapping[str, Any]
+    """How it decodes, for the fingerprint: that of the stage `Caption`."""
+
+    input_columns = ("image_id", "embedding")
 
     def fingerprint(self) -> Mapping[str, Any]:
         return {"captioner": self.captioner.fingerprint, **self.decoding}
@@ -53,34 +64,21 @@ class DescribeByCaptioner:
     def _writer(self) -> Captioner:
         return self.captioner.load(self.device)
 
-    def read(self, chunk: Chunk) -> pa.Table:
-        return self.run.slice("nearest_pictures", self.backbone, chunk.start, chunk.stop, columns=self.input_columns)
-
     def __call__(self, rows: pa.Table) -> StageOutput:
         said = self._writer.captions(torch.tensor(matrix(rows["embedding"])).float())
         return StageOutput(_table(self.backbone, self.model, rows["image_id"], [beams[0].text for beams in said]))
 
 
 @dataclass(frozen=True, kw_only=True)
-class DescribeByModel:
+class DescribeByModel(_Describe):
     """What an image-to-text model says of each nearest picture. A picture that is gone or cannot be decoded is quarantined."""
 
-    backbone: str
     describer: ImageToText
     settings: DescribeConfig
     max_pixels: int
     """Pixels above which a picture is refused."""
-    model: str
-    """Value of the key column `model`."""
-    run: RunFolder
-    resources: Resources
-    device: str = "cpu"
 
-    name = "describe"
-    version = 2
-    table = "descriptions"
     input_columns = ("image_id", "uri")
-    input_name = "table nearest_pictures"
 
     def fingerprint(self) -> Mapping[str, Any]:
         asked = self.settings.model_dump(mode="json", include={"prompt", "max_tokens"})
@@ -97,9 +95,6 @@ class DescribeByModel:
     def _pictures(self) -> ImageSource:
         assert self.settings.images is not None, "whoever made the stage has said where the pictures are"
         return make_images(self.settings.source, self.settings.images)
-
-    def read(self, chunk: Chunk) -> pa.Table:
-        return self.run.slice("nearest_pictures", self.backbone, chunk.start, chunk.stop, columns=self.input_columns)
 
     def __call__(self, rows: pa.Table) -> StageOutput:
         ids, said, bad = [], [], []
