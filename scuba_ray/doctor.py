@@ -20,7 +20,7 @@ from scuba_ray.registry import resolve
 
 State = Literal["ok", "note", "problem"]
 
-_MODULES = {"open-clip-torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml"}
+_MODULES = {"huggingface-hub": "huggingface_hub", "open-clip-torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml"}
 """Modules that are not called like the package they come in."""
 _DEMO = ("captioner", "clip")
 """Packaged models that the demo runs on."""

@@ -161,7 +161,8 @@ def test_q_equals_scipy_and_skips_missing_p(p):
     tested = ~p_V.isnan()
     assert torch.equal(q_V.isnan(), p_V.isnan())
     if tested.any():
-        np.testing.assert_allclose(q_V[tested], false_discovery_control(p_V[tested].double().numpy()), rtol=1e-6)
+        expected = false_discovery_control(p_V[tested].double().numpy())
+        np.testing.assert_allclose(q_V[tested], expected, rtol=1e-6, atol=1e-38)  # below that float32 has few digits left
 
 
 def test_split_half_cosine():
