@@ -83,16 +83,18 @@ class BankGroup:
             for receipt in self._gather(task, chunks):
                 yield receipt
                 done += 1
-        except RayTaskError as error:
-            if not isinstance(error.cause, ScubaError):
-                raise WorkerError(f"{task.name} failed: {error}. {RESUMES}") from error
-            error.cause.add_note(str(error))
-            raise error.cause from None
         except RayError as error:
-            raise WorkerError(
-                f"{task.name}: its workers were lost more often than they are replaced (engine.retries={self._retries}): "
-                f"{cluster.first_line(error)}. {done} of {len(chunks)} chunks were finished now. {RESUMES}"
-            ) from error
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            if isinstance(cause, ScubaError):
+                cause.add_note(str(error))
+                raise cause from None
+            # a merge or a write whose argument went with a lost actor fails too, because of that one
+            if isinstance(cause, RayError):
+                raise WorkerError(
+                    f"{task.name}: its workers were lost more often than they are replaced (engine.retries={self._retries}): "
+                    f"{cluster.first_line(cause)}. {done} of {len(chunks)} chunks were finished now. {RESUMES}"
+                ) from error
+            raise WorkerError(f"{task.name} failed: {error}. {RESUMES}") from error
 
     def _gather(self, task: GatherTask, chunks: Sequence[Chunk]) -> Iterator[Receipt]:
         shared = ray.put(task)
