@@ -159,7 +159,7 @@ class Evidence:
             return []
         results = []
         for judge, network in [(None, reader), *zip(settings.judges, self.study.judges, strict=True)]:
-            own = voxels.get((subject.name, network.name)) if judge is None or network.name in self._fitted(judge) else None
+            own = voxels.get((subject.name, network.name)) if judge is None or self._fitted(judge) else None
             images = self._images(subject, judge, network)
             stage = Score(
                 subject=subject,
@@ -195,9 +195,9 @@ class Evidence:
                 if (table, key) not in made and (table.startswith("analyses/") or key.startswith(ours)):
                     self.folder.remove(table, key)
 
-    def _fitted(self, judge: JudgeConfig) -> set[str]:
-        """The judge's name, if it is one of the backbones that were encoded and fitted."""
-        return {one.name for one in self.config.backbones if one.name == judge.name and one.model == judge.model}
+    def _fitted(self, judge: JudgeConfig) -> bool:
+        """Whether the judge is one of the backbones that were encoded and fitted."""
+        return any((one.name, one.model) == (judge.name, judge.model) for one in self.config.backbones)
 
     def _images(self, subject: SubjectConfig, judge: JudgeConfig | None, network: Backbone) -> Result:
         """The test images in a judge's space: embedded before, or now."""

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 import pyarrow as pa
 
 from scuba_ray.errors import ContractError
-from scuba_ray.protocols import GatherStage, Stage
+from scuba_ray.protocols import GatherStage, Resources, Stage
+from scuba_ray.tables.parts import Unit
 from scuba_ray.tables.schemas import KEYS, schema_for
+
+AnyStage = TypeVar("AnyStage", Stage, GatherStage)
+
+
+class BoundTask(Generic[AnyStage]):
+    """A stage bound to the unit it fills. Travels pickled."""
+
+    def __init__(self, stage: AnyStage, unit: Unit) -> None:
+        self.stage: AnyStage = stage
+        self.unit = unit
+
+    @property
+    def name(self) -> str:
+        """The stage's name, for messages."""
+        return self.stage.name
+
+    @property
+    def resources(self) -> Resources:
+        """What one worker holds."""
+        return self.stage.resources
 
 
 def check_input(stage: Stage | GatherStage, rows: pa.Table) -> None:

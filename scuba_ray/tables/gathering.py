@@ -6,27 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from scuba_ray.protocols import Chunk, GatherStage, GatherTask, Holding, Receipt, Resources
-from scuba_ray.tables.contract import check_input, check_output
-from scuba_ray.tables.parts import Unit
+from scuba_ray.protocols import Chunk, GatherStage, GatherTask, Holding, Receipt
+from scuba_ray.tables.contract import BoundTask, check_input, check_output
 
 
-class GatherStageTask:
+class GatherStageTask(BoundTask[GatherStage]):
     """A gather stage bound to the unit it fills. Travels pickled."""
-
-    def __init__(self, stage: GatherStage, unit: Unit) -> None:
-        self.stage = stage
-        self.unit = unit
-
-    @property
-    def name(self) -> str:
-        """The stage's name, for messages."""
-        return self.stage.name
-
-    @property
-    def resources(self) -> Resources:
-        """What one holder takes."""
-        return self.stage.resources
 
     @property
     def segments(self) -> int:

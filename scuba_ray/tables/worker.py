@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from scuba_ray.errors import ConfigError, ContractError, ScubaError, WorkerError
 from scuba_ray.protocols import BadRow, Chunk, ChunkTask, PreparedStage, Receipt, Resources, Stage, StageOutput
-from scuba_ray.tables.contract import check_input, check_output
-from scuba_ray.tables.parts import Unit
+from scuba_ray.tables.contract import BoundTask, check_input, check_output
 from scuba_ray.tables.schemas import KEYS
 
 Value = TypeVar("Value")
@@ -26,22 +25,8 @@ _PAUSE_SECONDS = 0.5
 """Before a chunk is tried again after a file or network error; doubled each time."""
 
 
-class StageTask:
+class StageTask(BoundTask[Stage]):
     """A stage bound to the unit it fills: `setup` once per worker, then a call per chunk. Travels pickled."""
-
-    def __init__(self, stage: Stage, unit: Unit) -> None:
-        self.stage = stage
-        self.unit = unit
-
-    @property
-    def name(self) -> str:
-        """The stage's name, for messages."""
-        return self.stage.name
-
-    @property
-    def resources(self) -> Resources:
-        """What one worker holds."""
-        return self.stage.resources
 
     @property
     def preparation(self) -> Resources | None:
