@@ -33,12 +33,17 @@ SEAMS: dict[str, dict[str, str]] = {
     "captioner": {
         "prefix": "scuba_ray.models.clipcap:PrefixCaptioner",
     },
+    "synthesizer": {
+        "text": "scuba_ray.models.diffusion:TextToImage",
+        "gradient": "scuba_ray.models.brain_guidance:BrainGuided",
+    },
     "analysis": {
         "agreement": "scuba_ray.analyses.agreement:Agreement",
         "backbones": "scuba_ray.analyses.backbones:Backbones",
         "comparison": "scuba_ray.analyses.comparison:Comparison",
         "support": "scuba_ray.analyses.support:Support",
         "recovery": "scuba_ray.analyses.recovery:Recovery",
+        "synthesis": "scuba_ray.analyses.synthesis:Synthesis",
     },
 }
 

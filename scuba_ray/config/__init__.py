@@ -9,6 +9,7 @@ from scuba_ray.config.run import RunConfig, backbone_config, load_config, make_c
 from scuba_ray.config.scoring import JudgeConfig, RerankConfig, ScoreConfig, SupportConfig
 from scuba_ray.config.steps import BankConfig, CaptionConfig, EncodeConfig, FitConfig, ProjectConfig, ReportConfig
 from scuba_ray.config.studies import BackboneConfig, EngineConfig, SubjectConfig, WeightsConfig
+from scuba_ray.config.synthesis import DiffusionConfig, GradientRouteConfig, ProbeConfig, SynthesizeConfig, TextRouteConfig
 
 __all__ = [
     "BackboneConfig",
@@ -16,14 +17,17 @@ __all__ = [
     "CaptionConfig",
     "ConceptsConfig",
     "DescribeConfig",
+    "DiffusionConfig",
     "EncodeConfig",
     "EndpointConfig",
     "EngineConfig",
     "FitConfig",
+    "GradientRouteConfig",
     "JudgeConfig",
     "LavcaConfig",
     "LocalModelConfig",
     "Part",
+    "ProbeConfig",
     "ProjectConfig",
     "ReportConfig",
     "RerankConfig",
@@ -31,6 +35,8 @@ __all__ = [
     "ScoreConfig",
     "SubjectConfig",
     "SupportConfig",
+    "SynthesizeConfig",
+    "TextRouteConfig",
     "WeightsConfig",
     "backbone_config",
     "load_config",

@@ -15,6 +15,7 @@ from scuba_ray.config.scoring import RerankConfig, ScoreConfig, SupportConfig
 from scuba_ray.config.settings import apply_override, read_settings
 from scuba_ray.config.steps import BankConfig, CaptionConfig, EncodeConfig, FitConfig, ProjectConfig, ReportConfig
 from scuba_ray.config.studies import BackboneConfig, EngineConfig, SubjectConfig, backbone_of
+from scuba_ray.config.synthesis import SynthesizeConfig
 from scuba_ray.errors import ConfigError
 from scuba_ray.protocols import LOW_LEVEL
 
@@ -45,6 +46,8 @@ class RunConfig(Part):
     concepts: ConceptsConfig | None = None
     # how well captions predict held-out responses, beside controls; null leaves it out
     score: ScoreConfig | None = ScoreConfig()
+    # images of what regions and voxels answer to, from captions and by gradient; none leaves them out
+    synthesize: SynthesizeConfig | None = None
     # of the analysis `support`
     support: SupportConfig = SupportConfig()
     analyses: tuple[Annotated[str, registered("analysis")], ...] = ()
@@ -68,6 +71,9 @@ class RunConfig(Part):
         known = [backbone.name for backbone in self.backbones]
         if LOW_LEVEL in known:
             raise ValueError(f"backbones: {LOW_LEVEL} is the baseline that fit.low_level adds to every run; choose another name")
+        judge = self.synthesize and self.synthesize.judge
+        if judge is not None and judge not in known:
+            raise ValueError(f"synthesize.judge is {judge!r}, which is not fitted: backbones has {', '.join(known)}")
         for subject in self.subjects:
             if subject.weights is not None and subject.weights.backbone not in known:
                 raise ValueError(

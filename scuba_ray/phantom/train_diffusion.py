@@ -1,11 +1,12 @@
 """Train the phantom's diffusion model as Stable Diffusion is trained: an autoencoder first, then a UNet in its latents.
 
-    python -m scuba_ray.phantom.train_diffusion --out scuba_ray/phantom/weights/diffusion --minutes 8 --device cuda
+    python -m scuba_ray.phantom.train_diffusion --out DIR --minutes 8 --device cuda
+    python -m scuba_ray.phantom.train_diffusion --start DIR --out OTHER --minutes 60 --part decoder --device cpu
 
-Pictures are 64 px scenes, latents 8 x 8 x 8. The text encoder is the phantom backbone's own text tower, converted to a
-`CLIPTextModel`, and stays frozen. The UNet predicts the noise (Rombach et al. 2022, eq. 2) of scenes whose captions are mostly
-names, sometimes kinds, and one in ten empty, for classifier-free guidance. Ends with a diffusers directory that
-`DiffusionPipeline.from_pretrained` loads. Needs torch, diffusers, transformers and open_clip.
+The UNet predicts the noise (Rombach et al. 2022, eq. 2) of scenes whose captions are mostly names, sometimes kinds, and one in
+ten empty, for classifier-free guidance. `--start` goes on from a directory's weights; `--part decoder` then sharpens the decoder
+of latents that stay as they are, so it can be trained beside `--part unet`. Ends with a diffusers directory. Needs torch,
+diffusers, transformers and open_clip.
 """
 
 from __future__ import annotations
@@ -19,76 +20,27 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from safetensors.torch import load_file
-from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel
 
-from scuba_ray.models.clip_export import END, PAD, START
-from scuba_ray.models.files import packaged
-from scuba_ray.phantom.clip_scores import CONTEXT
+from scuba_ray.config import backbone_config
+from scuba_ray.models.clip import make_backbone
+from scuba_ray.phantom.clip_scores import CONTEXT, STD
+from scuba_ray.phantom.diffusion_model import new_autoencoder, new_unet, save, text_encoder_of, tokenizer_of
 from scuba_ray.phantom.phrases import clip_ids, mixed_captions, phrase_table
 from scuba_ray.phantom.scenes import Drawings, caption_order, load_drawings, render, sample_drawings, sample_scenes
 from scuba_ray.phantom.seeds import TRAINING_SEED
 
-LATENT = 8
 _VAE_SHARE = 0.35
 """Of the minutes given, those spent on the autoencoder."""
 _EMPTY_CAPTIONS = 0.1
 _SNR_GAMMA = 5.0
+_KEEP_SECONDS = 600
+"""A checkpoint is written this often."""
 
-
-def new_autoencoder() -> AutoencoderKL:
-    """64 px pictures to 8 x 8 x 8 latents and back, 1.6 M weights."""
-    return AutoencoderKL(
-        3, 3, ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4, (24, 40, 64, 88),
-        layers_per_block=1, latent_channels=LATENT, norm_num_groups=8, sample_size=64,
-    )  # fmt: skip
-
-
-def new_unet() -> UNet2DConditionModel:
-    """Text-conditional UNet on 8 x 8 and 4 x 4, with cross-attention to the text at every depth."""
-    return UNet2DConditionModel(
-        sample_size=8, in_channels=LATENT, out_channels=LATENT, block_out_channels=(64, 128), layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
-        cross_attention_dim=128, attention_head_dim=4, norm_num_groups=16,
-    )  # fmt: skip
-
-
-def text_encoder_of(backbone_name: str) -> CLIPTextModel:
-    """The text tower of a phantom backbone as transformers' own class: the same weights, other names."""
-    stored = load_file(packaged(backbone_name) / "open_clip_model.safetensors")
-    source = {name: tensor.float() for name, tensor in stored.items()}
-    width = source["token_embedding.weight"].shape[1]
-    layers = len({name.split(".")[2] for name in source if name.startswith("transformer.resblocks.")})
-    vocabulary = source["token_embedding.weight"].shape[0]
-    encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=vocabulary, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-            num_attention_heads=width // 32, max_position_embeddings=CONTEXT, hidden_act="gelu",
-            pad_token_id=0, bos_token_id=vocabulary - 2, eos_token_id=vocabulary - 1,
-        )
-    )  # fmt: skip
-    named = {
-        "embeddings.token_embedding.weight": source["token_embedding.weight"],
-        "embeddings.position_embedding.weight": source["positional_embedding"],
-        "final_layer_norm.weight": source["ln_final.weight"],
-        "final_layer_norm.bias": source["ln_final.bias"],
-    }
-    renamed = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
-    renamed["attn.out_proj"] = "self_attn.out_proj"
-    for layer in range(layers):
-        ours, theirs = f"transformer.resblocks.{layer}.", f"encoder.layers.{layer}."
-        for kind in ("weight", "bias"):
-            for old, new in renamed.items():
-                named[f"{theirs}{new}.{kind}"] = source[f"{ours}{old}.{kind}"]
-            parts = source[f"{ours}attn.in_proj_{kind}"].chunk(3)
-            for name, part in zip("qkv", parts, strict=True):
-                named[f"{theirs}self_attn.{name}_proj.{kind}"] = part
-    prefix = "text_model." if any(name.startswith("text_model.") for name in encoder.state_dict()) else ""
-    missing, unknown = encoder.load_state_dict({prefix + name: value for name, value in named.items()}, strict=False)
-    assert not unknown and all(name.endswith("position_ids") for name in missing), (missing, unknown)
-    return encoder.eval().requires_grad_(False)
+Average = Any
+"""The running average of a network's late weights: what is kept of it."""
 
 
 class Scenery:
@@ -97,19 +49,11 @@ class Scenery:
     def __init__(self, device: str, seed: int) -> None:
         self.drawings: Drawings = load_drawings().to(device)
         self.device = device
-        directory = packaged("clip")
-        self.tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(directory / "tokenizer.json"),
-            model_max_length=CONTEXT,
-            pad_token=PAD,
-            bos_token=START,
-            eos_token=END,
-        )
-        self._bpe: Any = self.tokenizer.backend_tokenizer
+        self._bpe: Any = tokenizer_of("clip").backend_tokenizer
         self._table = phrase_table(self.drawings, self._bpe, device)
         self._generator = torch.Generator(device).manual_seed(seed)
 
-    def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
         """Pictures (B, 3, 64, 64) and ids (B, L); one caption in ten is empty."""
         which = sample_drawings(self._generator, count, self.drawings, share_of_counts=(0.6, 0.3, 0.1))
         scenes = sample_scenes(self._generator, which)
@@ -121,111 +65,201 @@ class Scenery:
 
 
 def timed_training(
-    model: Any, loss_of: Callable[[], torch.Tensor], *, minutes: float, rate: float, label: str
-) -> tuple[Any, int]:
-    """AdamW for `minutes` with a short warm-up and a linear decay by the clock; the average of late weights is returned."""
-    adam = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+    model: nn.Module,
+    trained: list[nn.Parameter],
+    loss_of: Callable[[], Tensor],
+    *,
+    minutes: float,
+    rate: float,
+    label: str,
+    keep: Callable[[Average, int], None],
+) -> tuple[Average, int]:
+    """AdamW for `minutes` with a short warm-up and a linear decay by the clock; the average of late weights is returned.
+
+    `keep` is given the average so far and the number of steps, every ten minutes.
+    """
+    adam = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     average = deepcopy(model).requires_grad_(False)
-    begun, step, running = time.perf_counter(), 0, None
+    begun, kept, step, running = time.perf_counter(), time.perf_counter(), 0, None
     while (done := (time.perf_counter() - begun) / (minutes * 60)) < 1:
         for group in adam.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 200) * max(1 - done, 0.02)
         loss = loss_of()
         adam.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(trained, 1.0)
         adam.step()
         step += 1
         decay = min(0.999, step / (step + 100))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        running = float(loss.detach()) if running is None else 0.99 * running + 0.01 * float(loss.detach())
         if step % 200 == 0:
-            value = float(loss.detach())
-            running = value if running is None else 0.7 * running + 0.3 * value
             print(f"[{label}] step {step} ({done:.0%}) loss {running:.4f}", flush=True)
+        if time.perf_counter() - kept > _KEEP_SECONDS:
+            keep(average, step)
+            kept = time.perf_counter()
     return average.eval(), step
 
 
-def train_autoencoder(scenery: Scenery, *, minutes: float, batch: int) -> tuple[AutoencoderKL, int]:
-    """Mean absolute error of pixels and of their differences between neighbours (edges), and a slight pull to unit latents."""
-    model = new_autoencoder().to(scenery.device, memory_format=torch.channels_last).train()
+class Seen:
+    """How different two pictures look to the phantom backbone: its first layers' features, each place brought to unit length.
 
-    def loss_of() -> torch.Tensor:
+    The independent judge's network has no part in this.
+    """
+
+    def __init__(self, device: str) -> None:
+        backbone: Any = make_backbone(backbone_config("phantom:clip")).load(device)
+        self._trunk = backbone._network.visual.float()
+
+    def __call__(self, made_B3HW: Tensor, shown_B3HW: Tensor) -> Tensor:
+        """Mean over layers of the squared distance of features (Zhang et al. 2018, eq. 1, with equal weights)."""
+        total = made_B3HW.new_zeros(())
+        made, shown = (0.5 * pixels / STD for pixels in (made_B3HW, shown_B3HW))
+        parts = (self._stem, self._trunk.layer1, self._trunk.layer2, self._trunk.layer3)
+        for part in parts:
+            made, shown = part(made), part(shown)
+            total = total + (F.normalize(made, dim=1, eps=1e-6) - F.normalize(shown, dim=1, eps=1e-6)).square().sum(1).mean()
+        return total / len(parts)
+
+    def _stem(self, pixels: Tensor) -> Tensor:
+        trunk = self._trunk
+        hidden = trunk.act1(trunk.bn1(trunk.conv1(pixels)))
+        hidden = trunk.act2(trunk.bn2(trunk.conv2(hidden)))
+        return trunk.avgpool(trunk.act3(trunk.bn3(trunk.conv3(hidden))))  # type: ignore[no-any-return]
+
+
+def train_autoencoder(
+    scenery: Scenery,
+    model: AutoencoderKL,
+    *,
+    minutes: float,
+    batch: int,
+    decoder_only: bool,
+    keep: Callable[[Average, int], None],
+) -> tuple[AutoencoderKL, int]:
+    """Mean absolute error of pixels and of their differences between neighbours (edges), how different the pictures look to the
+    phantom backbone, and a slight pull to unit latents."""
+    model = model.to(scenery.device, memory_format=torch.channels_last).train()
+    seen = Seen(scenery.device)
+    parts = [model.decoder, model.post_quant_conv] if decoder_only else [model]
+    model.requires_grad_(False)
+    trained = [weight.requires_grad_() for part in parts for weight in part.parameters()]
+    kind = scenery.device.split(":")[0]
+
+    def loss_of() -> Tensor:
         pixels, _ = scenery.draw(batch)
-        with torch.autocast(scenery.device.split(":")[0], torch.bfloat16):
-            posterior = model.encode(pixels).latent_dist
-            made = model.decode(posterior.sample()).sample
+        with torch.autocast(kind, torch.bfloat16):
+            with torch.set_grad_enabled(not decoder_only):
+                posterior = model.encode(pixels).latent_dist
+                latents = posterior.sample()
+            made = model.decode(latents).sample
+            unlike = seen(made, pixels)
         made = made.float()
         edges = F.l1_loss(made.diff(dim=2), pixels.diff(dim=2)) + F.l1_loss(made.diff(dim=3), pixels.diff(dim=3))
         coarse = F.l1_loss(F.avg_pool2d(made, 4), F.avg_pool2d(pixels, 4))
-        loss: torch.Tensor = F.l1_loss(made, pixels) + edges + coarse + 1e-6 * posterior.kl().float().mean()
-        return loss
+        loss: Tensor = F.l1_loss(made, pixels) + edges + coarse + 0.5 * unlike.float()
+        return loss if decoder_only else loss + 1e-6 * posterior.kl().float().mean()
 
-    trained, steps = timed_training(model, loss_of, minutes=minutes, rate=1e-3, label="autoencoder")
-    with torch.inference_mode():
-        latents = torch.cat([trained.encode(scenery.draw(512)[0]).latent_dist.mean for _ in range(8)])
-        trained.register_to_config(scaling_factor=float(1 / latents.std()))
-    return trained, steps
+    rate = 5e-4 if decoder_only else 1e-3
+    average, steps = timed_training(model, trained, loss_of, minutes=minutes, rate=rate, label="autoencoder", keep=keep)
+    if not decoder_only:
+        with torch.inference_mode():
+            latents = torch.cat([average.encode(scenery.draw(512)[0]).latent_dist.mean for _ in range(8)])
+            average.register_to_config(scaling_factor=float(1 / latents.std()))
+    return average, steps
+
+
+def noise_schedule() -> DDPMScheduler:
+    """Stable Diffusion's."""
+    return DDPMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, num_train_timesteps=1000, steps_offset=1
+    )
 
 
 def train_unet(
-    scenery: Scenery, autoencoder: AutoencoderKL, encoder: CLIPTextModel, *, minutes: float, batch: int
-) -> tuple[UNet2DConditionModel, DDPMScheduler, int]:
+    scenery: Scenery,
+    autoencoder: AutoencoderKL,
+    encoder: CLIPTextModel,
+    model: UNet2DConditionModel,
+    *,
+    minutes: float,
+    batch: int,
+    rate: float,
+    keep: Callable[[Average, int], None],
+) -> tuple[UNet2DConditionModel, int]:
     """Noise prediction with min-SNR weights (Hang et al. 2023), which spare a small network the easy steps."""
-    schedule = DDPMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, num_train_timesteps=1000, steps_offset=1
-    )
+    schedule = noise_schedule()
     signal = schedule.alphas_cumprod.to(scenery.device)
     snr = signal / (1 - signal)
     weight = snr.clamp(max=_SNR_GAMMA) / snr
-    model = new_unet().to(scenery.device).train()
+    model = model.to(scenery.device).train().requires_grad_()
     scaling = autoencoder.config.scaling_factor
     kind = scenery.device.split(":")[0]
+    # on a CPU this small network is faster in float32, measured
+    half = kind != "cpu"
 
-    def loss_of() -> torch.Tensor:
+    def loss_of() -> Tensor:
         with torch.no_grad(), torch.autocast(kind, torch.bfloat16):
             pixels, ids = scenery.draw(batch)
             latents = autoencoder.encode(pixels).latent_dist.sample().float() * scaling
-            text = encoder(ids)[0]
+            text = encoder(ids)[0].float()
         noise = torch.randn_like(latents)
         when = torch.randint(1000, (batch,), device=latents.device)
-        with torch.autocast(kind, torch.bfloat16):
+        with torch.autocast(kind, torch.bfloat16, enabled=half):
             predicted = model(schedule.add_noise(latents, noise, when), when, text).sample
         error = F.mse_loss(predicted.float(), noise, reduction="none").mean((1, 2, 3))
-        loss: torch.Tensor = (weight[when] * error).mean()
+        loss: Tensor = (weight[when] * error).mean()
         return loss
 
-    trained, steps = timed_training(model, loss_of, minutes=minutes, rate=1.5e-3, label="unet")
-    return trained, schedule, steps
+    return timed_training(model, list(model.parameters()), loss_of, minutes=minutes, rate=rate, label="unet", keep=keep)
 
 
 def main() -> None:
-    """Train both networks and write the diffusers directory."""
+    """Train the networks and write the diffusers directory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=512, help="pictures a step; the autoencoder takes half of them")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--start", type=Path, help="a diffusers directory to go on from")
+    parser.add_argument("--part", choices=("both", "decoder", "unet"), default="both")
+    parser.add_argument("--seed", type=int, default=TRAINING_SEED + 2, help="of the scenes; another one for each continuation")
     arguments = parser.parse_args()
+    if arguments.part != "both" and arguments.start is None:
+        parser.error("--part decoder and --part unet go on from a directory: give --start")
     torch.backends.cudnn.benchmark = True
-    torch.manual_seed(TRAINING_SEED + 2)
-    scenery = Scenery(arguments.device, TRAINING_SEED + 2)
+    torch.manual_seed(arguments.seed)
+    scenery = Scenery(arguments.device, arguments.seed)
     encoder = text_encoder_of("clip").to(arguments.device)
-    vae, vae_steps = train_autoencoder(scenery, minutes=arguments.minutes * _VAE_SHARE, batch=arguments.batch // 2)
-    unet, schedule, steps = train_unet(scenery, vae, encoder, minutes=arguments.minutes * (1 - _VAE_SHARE), batch=arguments.batch)
-    pipeline = StableDiffusionPipeline(
-        vae=vae.half(), text_encoder=encoder.half(), tokenizer=scenery.tokenizer, unet=unet.half(),
-        scheduler=DPMSolverMultistepScheduler.from_config(schedule.config),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
-    pipeline.save_pretrained(arguments.out, safe_serialization=True)
-    card = (
-        "# Phantom diffusion model\n\nA small Stable Diffusion (64 px, 8 x 8 x 8 latents) trained from scratch by\n"
-        "`python -m scuba_ray.phantom.train_diffusion` on rendered scenes of emoji drawings. Autoencoder: "
-        f"{vae_steps} steps of {arguments.batch // 2};\nUNet: {steps} steps of {arguments.batch} new scenes. The text encoder is "
-        "the phantom backbone `clip`'s own, frozen.\nIt draws emoji, nothing else.\n"
-    )
-    (arguments.out / "README.md").write_text(card, encoding="utf-8")
+    vae, unet = new_autoencoder(), new_unet()
+    if arguments.start is not None:
+        vae = AutoencoderKL.from_pretrained(arguments.start / "vae").float()
+        unet = UNet2DConditionModel.from_pretrained(arguments.start / "unet").float()
+    vae, unet = vae.to(arguments.device), unet.to(arguments.device)
+
+    def write(vae: AutoencoderKL, unet: UNet2DConditionModel, done: str) -> None:
+        parts = {"vae": deepcopy(vae), "unet": deepcopy(unet), "encoder": deepcopy(encoder)}
+        save(arguments.out, **parts, schedule=dict(noise_schedule().config))
+        print(f"kept {arguments.out}: {done}", flush=True)
+
+    share = {"both": _VAE_SHARE, "decoder": 1.0, "unet": 0.0}[arguments.part]
+    done = ""
+    if share > 0:
+        vae, steps = train_autoencoder(
+            scenery, vae, minutes=arguments.minutes * share, batch=arguments.batch // 2, decoder_only=arguments.part == "decoder",
+            keep=lambda average, step: write(average, unet, f"{step} steps of the autoencoder"),
+        )  # fmt: skip
+        done = f"{steps} steps of {arguments.batch // 2} of the autoencoder, "
+    if share < 1:
+        frozen = vae.eval().requires_grad_(False)
+        unet, steps = train_unet(
+            scenery, frozen, encoder, unet, minutes=arguments.minutes * (1 - share), batch=arguments.batch,
+            rate=1.5e-3 if arguments.start is None else 5e-4,
+            keep=lambda average, step: write(frozen, average, f"{step} steps of the UNet"),
+        )  # fmt: skip
+        done += f"{steps} steps of {arguments.batch} of the UNet"
+    write(vae, unet, done)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,17 @@ Shapes: `S` stimuli, `T` trials, `D` embedding, `V` voxels, `K` bank images, `B`
 """
 
 from scuba_ray.protocols.data import Analysis, Geometry, ImageSource, Pictures, SubjectDataset
-from scuba_ray.protocols.models import LOW_LEVEL, Backbone, CaptionBeam, Captioner, Scaling
+from scuba_ray.protocols.models import (
+    LOW_LEVEL,
+    Backbone,
+    CaptionBeam,
+    Captioner,
+    DifferentiableBackbone,
+    ImageRequest,
+    MadeImage,
+    Scaling,
+    Synthesizer,
+)
 from scuba_ray.protocols.work import (
     BadRow,
     Chunk,
@@ -33,12 +43,15 @@ __all__ = [
     "Captioner",
     "Chunk",
     "ChunkTask",
+    "DifferentiableBackbone",
     "Engine",
     "GatherStage",
     "GatherTask",
     "Geometry",
     "Holding",
+    "ImageRequest",
     "ImageSource",
+    "MadeImage",
     "Node",
     "Pictures",
     "PreparedStage",
@@ -48,4 +61,5 @@ __all__ = [
     "Stage",
     "StageOutput",
     "SubjectDataset",
+    "Synthesizer",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +56,18 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
+class DifferentiableBackbone(Backbone, Protocol):
+    """A backbone that a gradient can be taken through: what guides images towards voxels."""
+
+    def embed_pictures(self, pictures_B3HW: torch.Tensor) -> torch.Tensor:
+        """Raw embeddings (B, D), float32, of pictures in [0, 1], of any size, with gradient.
+
+        Sized and normalised as the network was trained, in torch: equal to `embed_images` of `preprocess` up to resampling.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class CaptionBeam:
     """One decoded sentence with the mean log-probability its beam was ranked by."""
@@ -84,4 +96,47 @@ class Captioner(Protocol):
         `keys` name the rows where captions are drawn: rows of different names draw independently, and a name draws the same
         again. Without them a row's name is its embedding.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """One picture to be made. It can be made again alone: nothing else decides what it shows."""
+
+    prompt: str
+    """Empty for the null prompt."""
+    seed: int
+    """Of its own noise, in [0, 2**32)."""
+    direction_D: np.ndarray | None = None
+    """Gradient routes: the mean weight of the voxels that are driven, raw, in the space of the synthesizer's backbone."""
+
+
+@dataclass(frozen=True)
+class MadeImage:
+    """A picture as it was made."""
+
+    pixels_HW3: np.ndarray
+    """uint8 RGB."""
+    seconds: float
+    """Its share of the time of the batch it was made in."""
+    batch: int
+    """Pictures that were made together: the configured batch, or less where memory ended."""
+    truncated: bool = False
+    """The prompt was longer than the text encoder reads, and its end was left out."""
+
+
+class Synthesizer(Protocol):
+    """Makes pictures: from prompts (text route), or by the gradient of voxels (gradient route).
+
+    Built as `Synthesizer(diffusion: DiffusionConfig, route: TextRouteConfig | GradientRouteConfig, backbone: Backbone)` without
+    loading weights; raises ConfigError if the model cannot be had. Picklable before `load`.
+    """
+
+    fingerprint: str
+    """16 hex digits of the checkpoint's content and of every setting that can change a picture."""
+
+    def load(self, device: str) -> Synthesizer: ...
+
+    def images(self, requests: Sequence[ImageRequest]) -> list[MadeImage]:
+        """Pictures in the order of the requests. A picture does not depend on those beside it, nor on the batch (<= 1/255)."""
         ...

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from scuba_ray.tables.image_schemas import IMAGES, REQUESTS, SYNTHESES
+
 PARTITIONS = 5
 """Disjoint parts of the bank, after the paper's five draws. METHOD: the published draws overlap, ours do not."""
 WHOLE_BANK = -1
@@ -30,6 +32,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "audits": ("subject", "backbone", "voxel_id", "partition"),
     "nearest_pictures": ("backbone", "image_id"),
     "descriptions": ("backbone", "image_id", "model"),
+    **dict.fromkeys(("requests", "syntheses", "images"), ("subject", "backbone", "target", "method", "sample")),
 }
 
 QUARANTINE = pa.schema(
@@ -263,5 +266,8 @@ def schema_for(table: str, dim: int) -> pa.Schema:
         "audits": AUDITS,
         "nearest_pictures": nearest_pictures_schema(dim),
         "descriptions": DESCRIPTIONS,
+        "requests": REQUESTS,
+        "syntheses": SYNTHESES,
+        "images": IMAGES,
     }
     return schemas[table]

@@ -1,4 +1,4 @@
-"""Values of the key column `method`: the ways in which a voxel can come to a caption, and the controls they are held against."""
+"""Values of the key column `method`: the ways in which a voxel can come to a caption or image, and what they are held against."""
 
 METHOD = "brainscuba"
 """BrainSCUBA's own."""
@@ -15,3 +15,10 @@ MOST_FREQUENT = "most-frequent"
 """Control: the caption that most voxels have."""
 TOP_IMAGE = "top-image"
 """Control: the caption of the one nearest bank image, made like other captions."""
+
+BRAINDIVE = "braindive"
+"""An image made by the gradient of voxels; images made from captions have the caption's method."""
+NATURAL_TOP_100 = "natural-top-100"
+"""Reference: the hundred of the subject's own stimuli that drove a target's voxels most, by measured response."""
+NATURAL_TOP_1_PERCENT = "natural-top-1%"
+"""Reference: the most driving hundredth of them."""
