@@ -111,8 +111,8 @@ class StageTask(BoundTask[Stage]):
 
 
 def _is_about_rows(error: Exception) -> bool:
-    """Whether fewer rows might help. Not for settings, contracts, files, or memory (torch's error too, without torch)."""
-    if isinstance(error, ConfigError | ContractError | MemoryError | OSError):
+    """Whether fewer rows might help. Not for settings, contracts, workers, files, or memory (torch's too, without torch)."""
+    if isinstance(error, ConfigError | ContractError | WorkerError | MemoryError | OSError):
         return False
     return type(error).__name__ != "OutOfMemoryError"
 

@@ -103,7 +103,7 @@ def test_rows_the_stage_itself_gives_up_go_to_quarantine_too(run: RunFolder, uni
     assert run.quarantine()["key"].to_pylist() == ["voxel_id=first", "voxel_id=32"]
 
 
-@pytest.mark.parametrize("error", [ConfigError, ContractError, MemoryError, OSError])
+@pytest.mark.parametrize("error", [ConfigError, ContractError, WorkerError, MemoryError, OSError])
 def test_what_fewer_rows_cannot_help_is_not_bisected(unit: Unit, error: type[Exception]) -> None:
     stage = Words(refusing({33}, error))
     with pytest.raises(error, match="no words for 33"):

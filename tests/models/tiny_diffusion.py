@@ -1,0 +1,55 @@
+"""A Stable Diffusion of its real classes with random weights, small enough for a test, as a directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+SIDE = 32
+"""Pixels of its pictures; latents have a quarter of that."""
+CONTEXT = 24
+"""Tokens it reads; a token is a letter."""
+BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
+"""Stable Diffusion's noise schedule."""
+
+
+def letters() -> CLIPTokenizer:
+    """CLIP's tokenizer without merges."""
+    alphabet = sorted(ByteLevel.alphabet())
+    words = [*alphabet, *(letter + "</w>" for letter in alphabet), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=CONTEXT)
+
+
+def tiny_pipeline(seed: int = 0, prediction: str = "epsilon") -> StableDiffusionPipeline:
+    """Random networks; the text reaches the picture strongly enough for another prompt to show."""
+    torch.manual_seed(seed)
+    tokenizer = letters()
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=CONTEXT, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=SIDE // 4, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32, attention_head_dim=2, norm_num_groups=8,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        3, 3, ("DownEncoderBlock2D",) * 3, ("UpDecoderBlock2D",) * 3, (8, 8, 16),
+        layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=SIDE,
+    )  # fmt: skip
+    return StableDiffusionPipeline(
+        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet,
+        scheduler=PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1, prediction_type=prediction),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def write_diffusion(out: Path, seed: int = 0, prediction: str = "epsilon") -> Path:
+    """Write it as `from_pretrained` reads it; `prediction` is epsilon or v_prediction."""
+    tiny_pipeline(seed, prediction).save_pretrained(out, safe_serialization=True)
+    return out
