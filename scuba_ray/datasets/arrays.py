@@ -75,16 +75,17 @@ class ArraysDataset:
         return FolderImages(str(self._folder / "images"))
 
     def trials(self) -> pa.Table:
-        """Columns trial, stimulus_id, session, in the row order of `responses`."""
+        """Columns trial, stimulus_id, session, in the row order of the responses."""
         return self._trials
 
     def voxels(self) -> pa.Table:
-        """Columns voxel_id, hemi, vertex, i, j, k, xyz, rois, ncsnr, in the column order of `responses`."""
+        """Columns voxel_id, hemi, vertex, i, j, k, xyz, rois, ncsnr, in the column order of the responses."""
         return self._voxels
 
-    def responses(self, start: int, stop: int) -> np.ndarray:
-        """Single-trial responses (T, stop - start) float32 of the voxels `[start, stop)`; T * (stop - start) * 4 bytes."""
-        return np.array(self._responses[:, start:stop], dtype=np.float32, order="C")
+    def read_session(self, session: int) -> np.ndarray:
+        """Single-trial responses (T_s, V) of a session, float32. Other sessions' rows of the file are not read."""
+        rows_T = np.flatnonzero(self._trials["session"].to_numpy() == session)
+        return self._responses[rows_T].astype(np.float32, copy=False)
 
     def geometry(self) -> Geometry | None:
         """The surface the vertices belong to, where there is one."""

@@ -56,8 +56,11 @@ def prepare(dataset: SubjectDataset, start: int, stop: int) -> Prepared:
     train_S = np.asarray(pc.equal(stimuli["split"], "train"))
     stimulus_T = np.asarray(pc.index_in(trials["stimulus_id"], stimuli["stimulus_id"].combine_chunks()), dtype=np.int64)
     repeats_S = np.bincount(stimulus_T, minlength=len(stimuli))
-    Z_TV = dataset.responses(start, stop)
-    bad_trials_V, status_V = standardise(Z_TV, np.asarray(trials["session"]), train_S[stimulus_T])
+    session_T = np.asarray(trials["session"])
+    Z_TV = np.empty((len(trials), stop - start), np.float32)
+    for session in np.unique(session_T):
+        Z_TV[session_T == session] = dataset.read_session(int(session))[:, start:stop]
+    bad_trials_V, status_V = standardise(Z_TV, session_T, train_S[stimulus_T])
     order_T = np.argsort(stimulus_T, kind="stable")
     first_S = np.concatenate([[0], np.cumsum(repeats_S)[:-1]])
     Y_SV = np.add.reduceat(Z_TV[order_T], first_S, axis=0) / repeats_S[:, None].astype(np.float32)

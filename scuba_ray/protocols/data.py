@@ -55,12 +55,13 @@ class Geometry:
 
 
 class SubjectDataset(Protocol):
-    """One subject's stimuli and responses, read lazily.
+    """One subject's stimuli and responses, read lazily: its tables when it is opened, a session's responses when asked for.
 
-    `stimuli()`: stimulus_id str, uri str, split str (`train` | `test`), caption str (null where unknown, or no such column).
-    `trials()`: trial i64, stimulus_id str, session i32, in the row order of `responses`.
+    `stimuli()`: stimulus_id str, uri str, split str (`train` | `test`), caption str (null where unknown, or no such column);
+    those that were shown, each once.
+    `trials()`: trial i64 (0, 1, ...), stimulus_id str, session i32.
     `voxels()`: voxel_id i64, hemi str, vertex i32 (null for volumes), i, j, k i32 (null for surfaces), xyz f32[3],
-    rois list<str>, ncsnr f32 (null where unknown), in the column order of `responses`.
+    rois list<str>, ncsnr f32 (null where unknown), in the column order of `read_session`.
     """
 
     subject: str
@@ -75,8 +76,12 @@ class SubjectDataset(Protocol):
 
     def voxels(self) -> pa.Table: ...
 
-    def responses(self, start: int, stop: int) -> np.ndarray:
-        """Single-trial responses (T, stop - start) of the voxels `[start, stop)`, float32; NaN where missing."""
+    def read_session(self, session: int) -> np.ndarray:
+        """Single-trial responses (T_s, V) of one session, float32; NaN where missing. The caller may write into it.
+
+        Rows are the trials of `trials()` with that session, in that order. Sessions are asked for in rising order, each once, so
+        that a file of one session is read once. Memory: T_s * V * 4 bytes and a buffer.
+        """
         ...
 
     def geometry(self) -> Geometry | None: ...

@@ -59,11 +59,17 @@ def test_a_data_set_fits_together(dataset: SubjectDataset) -> None:
     assert dataset.subject == "subj01"
     assert [stimuli.schema.field(name).type for name in ("stimulus_id", "uri", "split")] == [pa.string()] * 3
     assert set(stimuli["split"].to_pylist()) <= {"train", "test"}
-    assert set(trials["stimulus_id"].to_pylist()) <= set(stimuli["stimulus_id"].to_pylist())
+    assert set(trials["stimulus_id"].to_pylist()) == set(stimuli["stimulus_id"].to_pylist())
+    assert len(set(stimuli["stimulus_id"].to_pylist())) == len(stimuli)
+    assert trials["trial"].to_pylist() == list(range(len(trials)))
     assert voxels.schema.field("rois").type == pa.list_(pa.string()) and voxels.schema.field("ncsnr").type == pa.float32()
-    block = dataset.responses(1, 4)
-    assert block.shape == (len(trials), 3) and block.dtype == np.float32
-    np.testing.assert_array_equal(block, dataset.responses(0, len(voxels))[:, 1:4])
+    for session in sorted(set(trials["session"].to_pylist())):
+        responses_TV = dataset.read_session(session)
+        assert responses_TV.shape == (trials["session"].to_pylist().count(session), len(voxels))
+        assert responses_TV.dtype == np.float32
+        again_TV = responses_TV.copy()
+        responses_TV[:] = 0  # the caller's own
+        np.testing.assert_array_equal(dataset.read_session(session), again_TV)
     assert dataset.images().read(stimuli["uri"][0].as_py())
     geometry = dataset.geometry()
     assert geometry is None or {"lh", "rh"} == set(next(iter(geometry.views.values())))

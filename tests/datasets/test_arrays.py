@@ -35,10 +35,9 @@ def test_a_data_set_gives_back_what_was_written(write_dataset: Write) -> None:
     assert dataset.voxels()["rois"].to_pylist() == [[]] * 5
     assert dataset.voxels()["ncsnr"].null_count == 5
     whole = np.load(folder / "responses.npy")
-    np.testing.assert_array_equal(dataset.responses(1, 4), whole[:, 1:4])
-    for start in (0, 1):
-        dataset.responses(start, 5)[:] = 0  # the caller's own copy, even where all columns are asked for
-    np.testing.assert_array_equal(dataset.responses(0, 5), whole)
+    np.testing.assert_array_equal(dataset.read_session(1), whole[12:24])
+    dataset.read_session(1)[:] = 0  # the caller's own copy
+    np.testing.assert_array_equal(dataset.read_session(1), whole[12:24])
     assert dataset.images().read("s03.png") == (folder / "images/s03.png").read_bytes()
     geometry = dataset.geometry()
     assert geometry is not None and geometry.space == "fsaverage5"
@@ -48,7 +47,15 @@ def test_pickling_carries_the_location_only(write_dataset: Write) -> None:
     dataset = ArraysDataset("subj", str(write_dataset()))
     data = pickle.dumps(dataset)
     assert len(data) < 1000
-    np.testing.assert_array_equal(pickle.loads(data).responses(0, 5), dataset.responses(0, 5))
+    np.testing.assert_array_equal(pickle.loads(data).read_session(2), dataset.read_session(2))
+
+
+def test_a_session_whose_trials_lie_apart_is_read_in_the_order_of_its_trials(write_dataset: Write) -> None:
+    folder = write_dataset()
+    replaced(folder, "trials", "session", pa.array([7, 3, 3] * 12, pa.int32()))
+    dataset, whole = ArraysDataset("a", str(folder)), np.load(folder / "responses.npy")
+    np.testing.assert_array_equal(dataset.read_session(7), whole[::3])
+    np.testing.assert_array_equal(dataset.read_session(3), whole[[row for row in range(36) if row % 3]])
 
 
 def test_fingerprint_follows_content_and_nothing_else(write_dataset: Write) -> None:
@@ -68,7 +75,7 @@ def test_fingerprint_follows_content_and_nothing_else(write_dataset: Write) -> N
 def test_float16_and_float64_responses_are_read_as_float32(write_dataset: Write) -> None:
     for name in ("float16", "float64"):
         folder = write_dataset(name, responses=np.ones((36, 5), name))
-        assert ArraysDataset("a", str(folder)).responses(0, 2).dtype == np.float32
+        assert ArraysDataset("a", str(folder)).read_session(0).dtype == np.float32
 
 
 @pytest.mark.parametrize(

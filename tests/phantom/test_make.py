@@ -46,7 +46,9 @@ def test_it_is_read_like_any_data_set(phantom: Path) -> None:
         "food",
         "objects",
     }
-    assert dataset.responses(0, 150).shape == (1200, 150)
+    sessions = sorted(set(dataset.trials()["session"].to_pylist()))
+    assert sum(len(dataset.read_session(session)) for session in sessions) == 1200
+    assert dataset.read_session(sessions[0]).shape[1] == 150
     for uri in stimuli["uri"].to_pylist()[::50]:
         assert decode_image(dataset.images().read(uri)).size == (64, 64)
     bank = FolderImages(str(phantom / "bank")).files()
