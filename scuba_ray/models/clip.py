@@ -20,6 +20,7 @@ import torch
 
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip_directory import directory_fingerprint, read_model_config, read_preprocessing
+from scuba_ray.models.differentiable import framed
 from scuba_ray.models.files import digest_files, packaged
 from scuba_ray.models.hub import fetched
 from scuba_ray.models.pictures import OPEN_CLIP, Framed
@@ -121,6 +122,16 @@ class OpenClipBackbone:
     def embed_images(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """Return raw image embeddings (B, D), float32."""
         embedding_BD: torch.Tensor = self._network.encode_image(pixels_B3HW.to(self._device, memory_format=torch.channels_last))
+        return embedding_BD.float()
+
+    def embed_pictures(self, pictures_B3HW: torch.Tensor) -> torch.Tensor:
+        """Return raw embeddings (B, D), float32, of pictures (B, 3, H, W) in [0, 1], of any size, with gradient.
+
+        Values beyond [0, 1], as decoders give them, are read as they are: a limit would have no gradient.
+        """
+        mean_311, std_311 = (torch.tensor(self._settings[name])[:, None, None].to(self._device) for name in ("mean", "std"))
+        pixels_B3HW = (framed(pictures_B3HW.float(), self.preprocessing) - mean_311) / std_311
+        embedding_BD: torch.Tensor = self._network.encode_image(pixels_B3HW.contiguous(memory_format=torch.channels_last))
         return embedding_BD.float()
 
     @torch.inference_mode()

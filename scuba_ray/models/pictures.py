@@ -54,17 +54,17 @@ class Framed:
 
     def __call__(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Return the picture as the network sees it, before normalisation, (3, height, width)."""
-        height, width = self._resized(image.height, image.width)
+        height, width = self.resized(image.height, image.width)
         if height * width > LARGEST:
             raise ValueError(f"{image.width} x {image.height} pixels are too thin: resampled, they are {width} x {height}")
         if (height, width) != (image.height, image.width):
-            image = image.resize((width, height), self._filter)
+            image = image.resize((width, height), self.filter)
         if self.resize_mode != "squash":
             image = _cropped(image, self.height, self.width, self.fill if self.resize_mode == "longest" else 0)
         return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width before the crop, rounded where torchvision (down) and open_clip (to even) do."""
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a picture before the crop, rounded where torchvision (down) and open_clip (to even) do."""
         if self.resize_mode == "squash":
             return self.height, self.width
         if self.resize_mode == "shortest" and self.height == self.width:
@@ -76,7 +76,8 @@ class Framed:
         return round(height / ratio), round(width / ratio)
 
     @property
-    def _filter(self) -> Image.Resampling:
+    def filter(self) -> Image.Resampling:
+        """How it is resampled."""
         # open_clip's `shortest` for sides that differ knows no other than bicubic
         apart = self.resize_mode == "shortest" and self.height != self.width
         return Image.Resampling.BILINEAR if self.interpolation == "bilinear" and not apart else Image.Resampling.BICUBIC
