@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -68,16 +66,13 @@ def test_embeddings_are_those_of_the_picture(phantom: OpenClipBackbone, size: tu
 
 
 @pytest.mark.parametrize("size", [(64, 64), (40, 50)])
-def test_the_gradient_is_the_difference_quotient(directory: Path, size: tuple[int, int]) -> None:
-    backbone = OpenClipBackbone("tiny", f"local-dir:{directory}").load("cpu")
-    generator = torch.Generator().manual_seed(1)
+def test_the_gradient_is_the_difference_quotient(phantom: OpenClipBackbone, size: tuple[int, int]) -> None:
     pictures = as_tensor(smooth(size)).requires_grad_()
-    direction = torch.randn(24, generator=generator)
-    (backbone.embed_pictures(pictures) @ direction).sum().backward()
+    direction = torch.randn(phantom.dim, generator=torch.Generator().manual_seed(1))
+    (phantom.embed_pictures(pictures) @ direction).sum().backward()
     gradient = pictures.grad
     assert gradient is not None
-    assert gradient.abs().mean() > 0
-    step = 0.1 * gradient / gradient.norm()
+    step = 0.001 * gradient / gradient.norm()
     with torch.no_grad():
-        ahead, behind = (backbone.embed_pictures(pictures + sign * step) @ direction for sign in (1, -1))
-    torch.testing.assert_close((ahead - behind).sum() / 0.2, gradient.norm(), rtol=0.02, atol=0)
+        ahead, behind = (phantom.embed_pictures(pictures + sign * step) @ direction for sign in (1, -1))
+    torch.testing.assert_close((ahead - behind).sum() / 0.002, gradient.norm(), rtol=0.02, atol=0)
