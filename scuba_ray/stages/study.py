@@ -6,24 +6,27 @@ Whatever can be known to fail later fails here, with nothing started and nothing
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from scuba_ray.bank.shards import BankFolder, open_bank
-from scuba_ray.config import BackboneConfig, EngineConfig, Part, RunConfig, SubjectConfig
+from scuba_ray.config import BackboneConfig, DiffusionConfig, EngineConfig, Part, RunConfig, SubjectConfig, SynthesizeConfig
 from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.models.clipcap import make_captioner
 from scuba_ray.models.image_to_text import ImageToText
 from scuba_ray.models.language import make_language_model
-from scuba_ray.protocols import LOW_LEVEL, Analysis, Backbone, Captioner, ImageSource, Resources, SubjectDataset
+from scuba_ray.protocols import LOW_LEVEL, Analysis, Backbone, Captioner, ImageSource, Resources, SubjectDataset, Synthesizer
 from scuba_ray.registry import resolve
 from scuba_ray.stages.encode_captions import check_captions
 from scuba_ray.stages.imported import ImportedWeights
 from scuba_ray.stages.project_index import check_index
+from scuba_ray.stages.synthesizers import check_targets, make_synthesizers
 from scuba_ray.tables import files
 
 Settings = TypeVar("Settings", bound=Part)
@@ -55,6 +58,8 @@ class Study:
     """What one worker of a model step holds."""
     low_level: Backbone | None
     """The baseline that is fitted beside the backbones, never projected or captioned."""
+    synthesizers: Mapping[str, Synthesizer]
+    """What makes the pictures of each method."""
 
     @property
     def spaces(self) -> tuple[Backbone, ...]:
@@ -69,7 +74,8 @@ def open_study(config: RunConfig) -> Study:
     ------
     ConfigError
         If a path is not there, a device is not available, a bank was made with another backbone or lacks an index, the captioner
-        was trained for none of the backbones, or an analysis cannot be made of this data.
+        was trained for none of the backbones, an analysis cannot be made of this data, or there is no such region or voxel to
+        make images of.
     DataError
         If a data set's files do not fit each other.
     """
@@ -104,6 +110,10 @@ def open_study(config: RunConfig) -> Study:
     for judge in config.score.judges if config.score else ():
         for dataset in datasets.values() if judge.by == "caption" else ():
             check_captions(dataset, f"judge {judge.name} reads captions", "leave that judge out of score.judges")
+    if config.synthesize is not None:
+        check_targets(
+            config.synthesize, [*(one.voxels() for one in datasets.values()), *(one.voxels for one in weights.values())]
+        )
     return Study(
         datasets=datasets,
         weights=weights,
@@ -117,6 +127,7 @@ def open_study(config: RunConfig) -> Study:
         judges=judges,
         resources=resources,
         low_level=low_level,
+        synthesizers=make_synthesizers(config, reader),
     )
 
 
@@ -129,7 +140,18 @@ def located(config: RunConfig) -> RunConfig:
     bank = _located(config.bank, "path", "images")
     lavca = config.lavca and config.lavca.model_copy(update={"describe": _located(config.lavca.describe, "images")})
     places = {"out": files.normalise(config.out), "subjects": subjects, "bank": bank, "lavca": lavca}
-    return config.model_copy(update=places)
+    return config.model_copy(update={**places, "synthesize": config.synthesize and _with_models(config.synthesize)})
+
+
+def _with_models(settings: SynthesizeConfig) -> SynthesizeConfig:
+    """Settings of images with directories of diffusion models made absolute; phantom models and hub names stay."""
+
+    def at(diffusion: DiffusionConfig | None) -> DiffusionConfig | None:
+        return _located(diffusion, "model") if diffusion and Path(diffusion.model).expanduser().is_dir() else diffusion
+
+    text = settings.text and settings.text.model_copy(update={"diffusion": at(settings.text.diffusion)})
+    gradient = settings.gradient and settings.gradient.model_copy(update={"diffusion": at(settings.gradient.diffusion)})
+    return settings.model_copy(update={"diffusion": at(settings.diffusion), "text": text, "gradient": gradient})
 
 
 def _located(part: Settings, *names: str) -> Settings:

@@ -1,0 +1,84 @@
+"""What makes a run's pictures, opened and checked before anything is computed, and whether what they are made for is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scuba_ray.config import RunConfig, SynthesizeConfig
+from scuba_ray.errors import ConfigError
+from scuba_ray.protocols import Backbone, DifferentiableBackbone, Synthesizer
+from scuba_ray.registry import resolve
+from scuba_ray.stages.targets import voxel_target
+from scuba_ray.tables.ways import BRAINDIVE, LAVCA, METHOD, RERANKED
+
+_GROUP = {RERANKED: "rerank", LAVCA: "lavca"}
+"""Settings that a method's captions come from."""
+
+
+def make_synthesizers(config: RunConfig, reader: Backbone) -> Mapping[str, Synthesizer]:
+    """For each `method` of the table `images` what makes its pictures; none if the run makes none. No weights are loaded.
+
+    Raises
+    ------
+    ConfigError
+        If a model cannot be had, captions that prompts are made from are not made, no gradient goes through the backbone, or the
+        judge is the captioned backbone itself.
+    """
+    settings = config.synthesize
+    if settings is None:
+        return {}
+    if settings.judge == reader.name:
+        raise ConfigError(
+            f"synthesize.judge is {reader.name}, the captioned backbone, which judges in any case; name another one of backbones"
+        )
+    found: dict[str, Synthesizer] = {}
+    if settings.text is not None:
+        made = {METHOD: True, RERANKED: config.rerank is not None, LAVCA: config.lavca is not None}
+        for method in settings.text.captions:
+            if not made[method]:
+                raise ConfigError(
+                    f"synthesize.text.captions has {method}, which this run does not write: set {_GROUP[method]}, or leave it out"
+                )
+        maker = resolve("synthesizer", settings.text.synthesizer)
+        text = maker(settings.text.diffusion or settings.diffusion, settings.text, reader)
+        found |= dict.fromkeys(settings.text.captions, text)
+    if settings.gradient is not None:
+        if not isinstance(reader, DifferentiableBackbone):
+            raise ConfigError(
+                f"synthesize.gradient: backbone {reader.name} has no method embed_pictures, so no gradient can be taken through "
+                "it; leave the gradient route out, or caption with a backbone that has one"
+            )
+        maker = resolve("synthesizer", settings.gradient.synthesizer)
+        found[BRAINDIVE] = maker(settings.gradient.diffusion or settings.diffusion, settings.gradient, reader)
+    return found
+
+
+def check_targets(settings: SynthesizeConfig, voxels: Iterable[pa.Table]) -> None:
+    """Hold regions, voxels and queries against the voxel tables of all subjects (columns voxel_id and rois).
+
+    Raises
+    ------
+    ConfigError
+        If no subject has such a region or voxel, or a query is called like one: `target` would name two things.
+    """
+    known: set[str] = set()
+    ids: set[int] = set()
+    wanted = set(settings.voxels if isinstance(settings.voxels, tuple) and "voxels" in settings.targets else ())
+    for table in voxels:
+        known |= set(pc.unique(pc.list_flatten(table["rois"])).to_pylist()) - {None}
+        ids |= set(table["voxel_id"].to_pylist()) & wanted
+    for roi in settings.rois:
+        if roi not in known:
+            raise ConfigError(f"synthesize.rois: no subject has a region {roi!r}; there are {', '.join(sorted(known)) or 'none'}")
+    for voxel in sorted(wanted - ids):
+        raise ConfigError(f"synthesize.voxels: no subject has a voxel {voxel}")
+    names = {*known, *map(voxel_target, ids)}
+    for query in settings.queries:
+        if query in names:
+            raise ConfigError(
+                f"synthesize.queries: {query!r} is what a region or voxel is called too, and images are told apart by their "
+                "target; say it in other words, such as 'a photo of ...'"
+            )
