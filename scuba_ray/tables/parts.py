@@ -27,6 +27,8 @@ _DIGITS = 12
 _ORIGIN = b"scuba_ray"
 _RETRY = b"retry"
 """In a quarantine file: how many of its rows the next run tries again."""
+ROW_GROUP = b"row_group"
+"""In a table's metadata: rows that lie together in its part and are read without the others. Without it they are one group."""
 
 
 def slug(key: str) -> str:
@@ -132,10 +134,12 @@ def encode(table: pa.Table, origin: bytes) -> bytes:
     text += [f"{f.name}.list.element" for f in table.schema if pa.types.is_list(f.type) and pa.types.is_string(f.type.value_type)]
     plain = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
     halves = any(pa.types.is_fixed_size_list(f.type) and pa.types.is_float16(f.type.value_type) for f in table.schema)
+    metadata = table.schema.metadata or {}
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table.replace_schema_metadata({**(table.schema.metadata or {}), _ORIGIN: origin}),
+        table.replace_schema_metadata({**metadata, _ORIGIN: origin}),
         sink,
+        row_group_size=int(metadata[ROW_GROUP]) if ROW_GROUP in metadata else None,
         compression=dict.fromkeys(plain, "zstd") if halves else "zstd",
         use_dictionary=text,
         write_statistics=plain,
@@ -174,8 +178,10 @@ def _footer(location: str, name: str) -> pq.FileMetaData:
         raise DataError(f"{location}/{name} cannot be read: {error}; delete it and run again") from error
 
 
-def load(location: str, name: str, columns: Sequence[str] | None) -> pa.Table:
+def load(location: str, name: str, columns: Sequence[str] | None, rows: tuple[int, int] | None = None) -> pa.Table:
     """Read some columns of the part `name` (`table/file`), in the order asked for, without our metadata.
+
+    With `rows` only those from the first up to, not including, the second; row groups without any of them are not read.
 
     Raises
     ------
@@ -189,9 +195,23 @@ def load(location: str, name: str, columns: Sequence[str] | None) -> pa.Table:
             unknown = [column for column in columns or () if column not in parquet.schema_arrow.names]
             if unknown:
                 raise DataError(f"{name} has no column {unknown[0]!r}; columns: {', '.join(parquet.schema_arrow.names)}")
-            table = parquet.read(columns=None if columns is None else list(columns))
+            wanted = None if columns is None else list(columns)
+            table = parquet.read(wanted) if rows is None else _between(parquet, wanted, *rows)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{location}/{name} cannot be read: {error}; running again remakes it, if it is deleted first") from error
     if columns is not None:
         table = table.select(list(columns))
     return table.replace_schema_metadata(None)
+
+
+def _between(parquet: pq.ParquetFile, columns: list[str] | None, first: int, last: int) -> pa.Table:
+    """Rows `[first, last)`, from the row groups they lie in."""
+    groups, before, offset = [], 0, 0
+    for group in range(parquet.num_row_groups):
+        rows = parquet.metadata.row_group(group).num_rows
+        if offset + rows <= first:
+            before += rows
+        elif offset < last:
+            groups.append(group)
+        offset += rows
+    return parquet.read_row_groups(groups, columns).slice(first - before, last - first)

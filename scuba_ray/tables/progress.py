@@ -1,9 +1,11 @@
-"""What a step tells: how far it is, what it made, what it took."""
+"""What a step is told and tells: what it needs first, how far it is, what it made, what it took."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from scuba_ray.protocols import Stage
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,17 @@ class Progress:
 
 
 Listener = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A step whose table one other step reads and nothing else: it is made for that step and deleted after it."""
+
+    stage: Stage
+    rows: int
+    """Of its input."""
+    chunk: int
+    """Rows a part is made of."""
 
 
 @dataclass(frozen=True)

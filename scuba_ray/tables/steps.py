@@ -21,7 +21,7 @@ from scuba_ray.tables import files
 from scuba_ray.tables.columns import concatenated
 from scuba_ray.tables.fingerprint import fingerprint
 from scuba_ray.tables.gathering import GatherStageTask
-from scuba_ray.tables.progress import Progress, Result, Taken
+from scuba_ray.tables.progress import Progress, Result, Scratch, Taken
 from scuba_ray.tables.store import RunFolder, Unit
 from scuba_ray.tables.worker import RESUMES, StageTask, run_chunk
 
@@ -70,6 +70,7 @@ class Steps:
         inputs: Sequence[str],
         here: bool = False,
         may_be_empty: bool = False,
+        scratch: Scratch | None = None,
     ) -> Result:
         """Compute the chunks of `stage` that are not on disk and write the manifest.
 
@@ -89,6 +90,8 @@ class Steps:
             Compute in this process: for a step that takes less time than workers take to start.
         may_be_empty : bool
             Accept that nothing comes in or out: a bank's source may grow by files that are all unreadable.
+        scratch : Scratch, optional
+            A step of the same unit and inputs, completed first if there is something to compute; its table is deleted afterwards.
 
         Raises
         ------
@@ -99,13 +102,18 @@ class Steps:
         """
         if rows == 0 and not may_be_empty:
             raise DataError(f"step {stage.name} ({key}): {stage.input_name} has no rows, so there is nothing to compute")
-        made_of = fingerprint(stage.name, stage.version, stage.table, stage.fingerprint(), list(inputs))
+        made_of = _made_of(stage, [*inputs, _made_of(scratch.stage, inputs)] if scratch else inputs)
         chunks = cut(rows, chunk) or [Chunk(0, 0, 0)]
         unit = self.run.begin(step=stage.name, table=stage.table, key=key, fingerprint=fingerprint(made_of, rows, chunk))
         began = time.perf_counter()
         missing = self.run.missing(unit, chunks)
+        if missing and scratch:
+            self.complete(scratch.stage, key=key, rows=scratch.rows, chunk=scratch.chunk, inputs=inputs, here=here)
+            began = time.perf_counter()
         receipts = self._compute(stage, unit, chunks, missing, here) if missing else []
         self.run.finish(unit, chunks, receipts)
+        if scratch:
+            self._discard(scratch.stage, key)
         written = self.run.rows(stage.table, key)
         taken = Taken(rows, written, len(chunks), len(missing), round(time.perf_counter() - began, 3))
         waiting = self.run.waiting(unit, chunks)
@@ -238,6 +246,14 @@ class Steps:
         self.results.append(Result(unit.table, unit.key, made_of, taken.rows))
         return self.results[-1]
 
+    def _discard(self, stage: Stage, key: str) -> None:
+        """Delete what a step made for the next one only. It is no result of the run; what it took stays on record."""
+        self.results = [result for result in self.results if (result.table, result.key) != (stage.table, key)]
+        self.run.remove(stage.table, key)
+        name = f"{stage.name} {key}"
+        if name not in self._records and name in self._earlier:
+            self._records[name] = {**self._earlier[name], "computed_chunks": 0}
+
     def _save(self) -> None:
         """Write `run.json` after every step: a run that is killed has told how far it came."""
         self.run.write_run_json({**self._about, "warnings": self.warnings, "steps": {**self._earlier, **self._records}})
@@ -257,6 +273,11 @@ class Steps:
     def _why(self, unit: Unit, chunks: Sequence[Chunk]) -> str:
         bad = self.run.first_bad_row(unit, chunks)
         return f"; the first: {bad.key}: {bad.reason}" if bad else ""
+
+
+def _made_of(stage: Stage | GatherStage, inputs: Sequence[str]) -> str:
+    """What a result is named by: settings and version of what makes it, and what that reads."""
+    return fingerprint(stage.name, stage.version, stage.table, stage.fingerprint(), list(inputs))
 
 
 def _in_this_process(task: StageTask, chunks: Sequence[Chunk]) -> Iterator[Receipt]:

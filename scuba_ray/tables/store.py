@@ -151,10 +151,11 @@ class RunFolder:
         manifest.save(self.location, unit.table, {**units, unit.key: UnitEntry(unit.step, unit.fingerprint, entries)})
 
     def remove(self, table: str, key: str) -> None:
-        """Delete a finished unit with its quarantine files."""
-        entry = self._finished(table)[key]
-        unit = Unit(self.location, entry.step, table, key, entry.fingerprint)
-        self._forget(unit)
+        """Delete a unit with its quarantine files, if it is there; of one that is not finished, the parts there are."""
+        entry = self._finished(table).get(key)
+        unit = Unit(self.location, entry.step if entry else "", table, key, entry.fingerprint if entry else "")
+        if entry:
+            self._forget(unit)
         self._drop(unit, lambda name: True)
 
     def _finished(self, table: str) -> dict[str, UnitEntry]:
@@ -207,7 +208,7 @@ class RunFolder:
         return self._unit(table, key).rows
 
     def slice(self, table: str, key: str, start: int, stop: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows `[start, stop)` of a finished unit; only the parts they lie in are opened.
+        """Rows `[start, stop)` of a finished unit; only the parts and row groups they lie in are read.
 
         Raises
         ------
@@ -222,8 +223,7 @@ class RunFolder:
         for part in unit.parts:
             first, last = max(start - offset, 0), min(stop - offset, part.rows)
             if first < last or (not pieces and part is unit.parts[-1]):
-                piece = parts.load(self.location, f"{table}/{part.name}", columns)
-                pieces.append(piece.slice(first, max(last - first, 0)))
+                pieces.append(parts.load(self.location, f"{table}/{part.name}", columns, (first, max(first, last))))
             offset += part.rows
         return concatenated(pieces)
 

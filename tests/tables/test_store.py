@@ -16,6 +16,7 @@ import pytest
 from scuba_ray.errors import ConfigError, DataError, WorkerError
 from scuba_ray.protocols import BadRow, Chunk, Receipt
 from scuba_ray.tables import store
+from scuba_ray.tables.parts import ROW_GROUP
 from scuba_ray.tables.store import RunFolder, Unit
 
 TABLE = "voxels"
@@ -290,3 +291,20 @@ def test_an_unknown_column_is_named_with_those_there_are(run: RunFolder) -> None
     fill(run)
     with pytest.raises(DataError, match="has no column 'wait'; columns: voxel_id, weight, name"):
         run.read(TABLE, columns=["wait"])
+
+
+def test_only_the_row_groups_that_rows_lie_in_are_read(disk: RunFolder) -> None:
+    unit = disk.begin(step="fit", table=TABLE, key="s/b", fingerprint=PRINT)
+    chunk = Chunk(0, 0, 1000)
+    unit.write(chunk, rows_of(chunk, 64).replace_schema_metadata({ROW_GROUP: b"100"}))
+    disk.finish(unit, [chunk])
+    whole = disk.read(TABLE)
+    for start, stop in ((0, 1000), (250, 310), (300, 400), (999, 1000), (1000, 1000), (0, 0)):
+        assert disk.slice(TABLE, "s/b", start, stop).equals(whole.slice(start, stop - start)), (start, stop)
+    path = part(disk, unit, chunk)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    assert len(disk.slice(TABLE, "s/b", 0, 100)) == len(disk.slice(TABLE, "s/b", 900, 1000)) == 100
+    with pytest.raises(DataError):
+        disk.slice(TABLE, "s/b", 0, 1000)
