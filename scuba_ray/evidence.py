@@ -136,7 +136,7 @@ class Evidence:
         if config.concepts is not None:
             concepts = Concepts(
                 subject=subject.name,
-                backbone=reader.name,
+                backbone=reader,
                 captioner=self.study.captioner,
                 decoding=decoding(config.caption),
                 seed=config.seed,
@@ -144,7 +144,7 @@ class Evidence:
                 settings=config.concepts,
                 **self._model,
             )
-            inputs = [projections.fingerprint, pictures.fingerprint]
+            inputs = [voxels.fingerprint, projections.fingerprint, pictures.fingerprint]
             how = {"rows": projections.rows, "chunk": config.concepts.chunk}
             made.append(self.steps.complete(concepts, key=f"{key}/concepts", inputs=inputs, **how))
         return made

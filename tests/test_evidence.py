@@ -141,6 +141,7 @@ def test_captions_made_from_nearest_pictures_are_in_the_same_tables(finished: Ru
         assert row["caption"] == said[first[row["voxel_id"]]]
     concepts = captions.filter(pc.greater(captions["rank"], 0))
     assert set(concepts["method"].to_pylist()) == {"brainscuba"} and len(set(concepts["voxel_id"].to_pylist())) == OK
+    assert all(row["caption"] == row["candidates"][0] for row in concepts.to_pylist())
     shares: dict[int, float] = {}
     for row in concepts.to_pylist():
         shares[row["voxel_id"]] = shares.get(row["voxel_id"], 0) + row["share"]

@@ -102,5 +102,8 @@ class ConceptsConfig(Part):
     largest: int = Field(4, ge=2)
     # mean silhouette (cosine) below which a voxel's pictures count as one concept; larger finds fewer voxels with several
     threshold: float = Field(0.2, ge=0, lt=1)
+    # which of a cluster's beams (or samples) becomes its caption. drive: the one that the voxel's own weights predict the largest
+    # response to. logprob: the captioner's best, for comparison; it knows the cluster, but not the voxel
+    choose: Literal["drive", "logprob"] = "drive"
     # projections per chunk (six rows a voxel)
     chunk: int = Field(1536, ge=1)

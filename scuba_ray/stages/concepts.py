@@ -3,11 +3,14 @@
 Rows have the rank 1, 2, ... by falling share of the softmax mass over the voxel's nearest pictures. The softmax (here, and within
 each cluster for its projection) is at `concepts.beta`: at the projection's own 150 the mass lies on a few pictures, so that most
 clusters would have none (METHOD, section 3). A voxel whose pictures show one thing has one row.
+
+Of a cluster's beams the voxel's own weights choose: the one with the largest w . t, as in `rerank`. A cluster holds what its
+pictures happen to share, and the captioner's favourite beam may name just that; the weights know what drives the voxel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +24,8 @@ from torch import Tensor
 from scuba_ray.config import ConceptsConfig
 from scuba_ray.core.clusters import find_clusters, project_clusters
 from scuba_ray.models.nouns import nouns_of
-from scuba_ray.protocols import BadRow, Captioner, Chunk, Resources, StageOutput
+from scuba_ray.protocols import Backbone, BadRow, CaptionBeam, Captioner, Chunk, Resources, StageOutput
+from scuba_ray.stages.ranking import rank_by_drive
 from scuba_ray.tables.columns import matrix, numbers, table_of
 from scuba_ray.tables.schemas import CAPTIONS, WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
@@ -32,11 +36,13 @@ from scuba_ray.tables.ways import METHOD
 class Concepts:
     """A caption per concept of one subject's voxels.
 
-    A worker holds the nearest pictures' embeddings, 2 * D bytes each, and V * N * D * 4 for the N pictures of a chunk's voxels.
+    A worker holds the nearest pictures' embeddings, 2 * D bytes each, the subject's weights, V * D * 4 bytes, and for a chunk of
+    voxels N * D * 4 bytes each for its N pictures, and D * 4 for each different beam.
     """
 
     subject: str
-    backbone: str
+    backbone: Backbone
+    """The captioned one: its text tower embeds the beams."""
     captioner: Captioner
     decoding: Mapping[str, Any]
     """How it decodes, for the fingerprint: that of the stage `Caption`."""
@@ -47,28 +53,40 @@ class Concepts:
     device: str = "cpu"
 
     name = "concepts"
-    version = 2
+    version = 3
     table = "captions"
     input_columns = ("voxel_id", "nearest_ids", "nearest_cos")
     input_name = "table projections"
 
     def fingerprint(self) -> Mapping[str, Any]:
         settings = self.settings.model_dump(mode="json", exclude={"chunk"})
-        return {"captioner": self.captioner.fingerprint, **self.decoding, "method": "concepts", "seed": self.seed, **settings}
+        models = {"captioner": self.captioner.fingerprint, "backbone": self.backbone.fingerprint}
+        return {**models, **self.decoding, "method": "concepts", "seed": self.seed, **settings}
 
     def setup(self) -> None:
         _ = self._writer, self._pictures
+        if self.settings.choose == "drive":
+            _ = self._tower, self._weights
 
     @cached_property
     def _writer(self) -> Captioner:
         return self.captioner.load(self.device)
 
     @cached_property
+    def _tower(self) -> Backbone:
+        return self.backbone.load(self.device)
+
+    @cached_property
+    def _weights(self) -> pa.Table:
+        key = f"{self.subject}/{self.backbone.name}"
+        return self.run.read("voxels", key=key, columns=("voxel_id", "weight")).combine_chunks()
+
+    @cached_property
     def _pictures(self) -> pa.Table:
-        return self.run.read("nearest_pictures", key=self.backbone, columns=("image_id", "embedding")).combine_chunks()
+        return self.run.read("nearest_pictures", key=self.backbone.name, columns=("image_id", "embedding")).combine_chunks()
 
     def read(self, chunk: Chunk) -> pa.Table:
-        key, columns = f"{self.subject}/{self.backbone}", ("partition", *self.input_columns)
+        key, columns = f"{self.subject}/{self.backbone.name}", ("partition", *self.input_columns)
         rows = self.run.slice("projections", key, chunk.start, chunk.stop, columns=columns)
         return rows.filter(pc.equal(rows["partition"], WHOLE_BANK)).drop(["partition"])
 
@@ -84,10 +102,12 @@ class Concepts:
         voxel_V = np.asarray(rows["voxel_id"])
         place = [(v, int(k), rank) for v, row in enumerate(order_Vk) for rank, k in enumerate(row, 1) if share_Vk[v, k] > 0]
         voxel_R, cluster_R, rank_R = (list(column) for column in zip(*place, strict=True)) if place else ([], [], [])
-        best = [beams[0] for beams in self._writer.captions(embedding_VkD[voxel_R, cluster_R])]
+        written = self._writer.captions(embedding_VkD[voxel_R, cluster_R])
+        ranked = self._ranked(written, pa.array(voxel_V[voxel_R], pa.int64()))
+        best = [beams[0] for _, beams in ranked]
         columns = {
             "subject": self.subject,
-            "backbone": self.backbone,
+            "backbone": self.backbone.name,
             "voxel_id": voxel_V[voxel_R],
             "partition": WHOLE_BANK,
             "method": METHOD,
@@ -96,6 +116,8 @@ class Concepts:
             "logprob": [beam.logprob for beam in best],
             "nouns": [nouns_of(beam.text) for beam in best],
             "share": numbers(share_Vk[voxel_R, cluster_R].numpy()),
+            "candidates": [[beam.text for beam in beams] for _, beams in ranked],
+            "candidate_scores": [scores for scores, _ in ranked],
         }
         bad = tuple(
             BadRow(
@@ -104,6 +126,20 @@ class Concepts:
             for voxel in voxel_V[~present_VN.any(dim=1).numpy()]
         )
         return StageOutput(table_of(CAPTIONS, columns), bad)
+
+    def _ranked(self, written: Sequence[Sequence[CaptionBeam]], voxel_R: pa.Array) -> list[tuple[list[float], list[CaptionBeam]]]:
+        """Scores and beams of each cluster, best first; by drive, each sentence once and none that is empty unless all are."""
+        if self.settings.choose == "logprob":
+            return [([beam.logprob for beam in beams], list(beams)) for beams in written]
+        # the first of equal sentences is the likeliest
+        beams_R = [{beam.text: beam for beam in reversed(beams) if beam.text} or {"": beams[0]} for beams in written]
+        # every voxel that was projected has weights
+        place = pc.index_in(voxel_R, value_set=self._weights["voxel_id"])
+        ranked = rank_by_drive(self._tower, torch.tensor(matrix(self._weights["weight"].take(place))), beams_R, self.device)
+        return [
+            ([drive for drive, _ in group], [beams[text] for _, text in group])
+            for group, beams in zip(ranked, beams_R, strict=True)
+        ]
 
     def _nearest(self, rows: pa.Table) -> tuple[Tensor, Tensor, Tensor]:
         """Raw embeddings (V, N, D), cosines (V, N) and presence (V, N) of the voxels' nearest pictures."""

@@ -17,10 +17,9 @@ import pyarrow.compute as pc
 import torch
 
 from scuba_ray.config import RerankConfig
-from scuba_ray.core.scoring import drives
-from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.models.nouns import nouns_of
 from scuba_ray.protocols import Backbone, Chunk, Resources, StageOutput
+from scuba_ray.stages.ranking import rank_by_drive
 from scuba_ray.tables.columns import matrix, table_of
 from scuba_ray.tables.schemas import CAPTIONS, WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
@@ -72,17 +71,8 @@ class Rerank:
         found = self._candidates(rows)
         rows = rows.filter(pc.is_in(rows["voxel_id"], value_set=pa.array(list(found), pa.int64())))
         voxels = rows["voxel_id"].to_pylist()
-        texts = sorted({text for of_voxel in found.values() for text in of_voxel})
-        place = {text: index for index, text in enumerate(texts)}
-        pairs = [(place[text], row) for row, voxel in enumerate(voxels) for text in found[voxel]]
-        weight_VD = torch.tensor(matrix(rows["weight"])).to(self.device)
-        text_CD = unit_and_norm(self._tower.embed_texts(texts))[0].to(self.device)
-        drive_N = drives(weight_VD, text_CD, torch.tensor(pairs, dtype=torch.int64, device=self.device).view(-1, 2)).tolist()
-        ranked: list[list[tuple[float, str]]] = [[] for _ in voxels]
-        for (text, row), drive in zip(pairs, drive_N, strict=True):
-            ranked[row].append((drive, texts[text]))
-        # equal drives: the sentence that comes first in the alphabet, so that no run differs from another
-        ranked = [sorted(of_voxel, key=lambda one: (-one[0], one[1])) for of_voxel in ranked]
+        weight_VD = torch.tensor(matrix(rows["weight"]))
+        ranked = rank_by_drive(self._tower, weight_VD, [found[voxel] for voxel in voxels], self.device)
         best = [of_voxel[0][1] for of_voxel in ranked]
         columns = {
             "subject": self.subject,

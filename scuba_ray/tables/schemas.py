@@ -164,7 +164,7 @@ CAPTIONS = pa.schema(
     ]
 )
 """`candidates` are the sentences that were considered, best first, and `candidate_scores` what they were ranked by: mean
-log-probability of a beam, or predicted drive of a re-ranked caption. `share` is of the mass, for rows of several concepts."""
+log-probability of a beam, or predicted drive of a re-ranked caption or one of several concepts. `share` is of the mass, for rows of several concepts."""
 
 
 SCORES = pa.schema(

@@ -9,7 +9,7 @@ from scuba_ray.bank.shards import BankFolder
 from scuba_ray.config import ConceptsConfig, EngineConfig, LavcaConfig
 from scuba_ray.local import LocalEngine
 from scuba_ray.models.language import make_language_model
-from scuba_ray.protocols import Resources
+from scuba_ray.protocols import Captioner, Resources
 from scuba_ray.stages.concepts import Concepts
 from scuba_ray.stages.describe import DescribeByCaptioner
 from scuba_ray.stages.lavca import Lavca
@@ -53,12 +53,12 @@ def lavca(steps: Steps, described: Result, settings: dict[str, Any]) -> Result:
     return steps.complete(stage, key=f"{KEY}/lavca", rows=rows, chunk=config.chunk, inputs=[described.fingerprint])
 
 
-def concepts(steps: Steps, pictures: Result, settings: dict[str, Any]) -> Result:
+def concepts(steps: Steps, pictures: Result, settings: dict[str, Any], captioner: Captioner | None = None) -> Result:
     config = ConceptsConfig.model_validate({"pictures": 12, **settings})
     stage = Concepts(
         subject=SUBJECT,
-        backbone=NAME,
-        captioner=WordCaptioner(),
+        backbone=WordBackbone(),  # type: ignore[arg-type]
+        captioner=captioner or WordCaptioner(),
         decoding={"beams": 1},
         seed=0,
         run=steps.run,
