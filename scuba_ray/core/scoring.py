@@ -113,7 +113,18 @@ def drive_percentiles(weight_VD: Tensor, image_SD: Tensor, text_CD: Tensor, pair
     step = max(1, _CELLS // max(1, image_SD.shape[0]))
     found = []
     for part_N2, part_N1 in zip(torch.split(pairs_N2, step), torch.split(drive_N1, step), strict=True):
-        own_NS = drive_VS[part_N2[:, 1]]
-        below_N1, upto_N1 = (torch.searchsorted(own_NS, part_N1, right=right) for right in (False, True))
-        found.append((below_N1 + upto_N1)[:, 0].float())
-    return 100 * torch.cat(found or [torch.empty(0)]) / (2 * image_SD.shape[0])
+        found.append(percentile_among(drive_VS[part_N2[:, 1]], part_N1)[:, 0])
+    return torch.cat(found or [torch.empty(0)])
+
+
+def percentile_among(sorted_S: Tensor, values_N: Tensor) -> Tensor:
+    """Share of sorted values below each value, 0 to 100, float32; ties count half.
+
+    Parameters
+    ----------
+    sorted_S : Tensor of shape (S,) or (M, S)
+        Rising along the last axis, S > 0.
+    values_N : Tensor of shape (N,) or (M, N)
+    """
+    below_N, upto_N = (torch.searchsorted(sorted_S, values_N, right=right) for right in (False, True))
+    return 100 * (below_N + upto_N).float() / (2 * sorted_S.shape[-1])
