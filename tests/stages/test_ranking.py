@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from scuba_ray.stages.ranking import rank_by_drive
@@ -11,7 +12,7 @@ SENTENCES = ["the dog.", "a dog and a car.", "a car.", "a dog."]
 
 
 def test_largest_drive_first_and_equal_ones_by_alphabet() -> None:
-    weight_ND = torch.tensor([2 * blend("dog"), 2 * blend("car"), 2 * blend("car")]).float()
+    weight_ND = torch.tensor(np.array([2 * blend("dog"), 2 * blend("car"), 2 * blend("car")])).float()
     tower = WordBackbone()
     dog, car, none = rank_by_drive(tower, weight_ND, [SENTENCES, set(SENTENCES), []], "cpu")  # type: ignore[arg-type]
     assert [text for _, text in dog] == ["a dog.", "the dog.", "a dog and a car.", "a car."] and none == []
