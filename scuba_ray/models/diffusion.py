@@ -14,10 +14,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from scuba_ray.config.synthesis import DiffusionConfig, TextRouteConfig
-from scuba_ray.errors import DataError
 from scuba_ray.models.batches import Batches
 from scuba_ray.models.diffusion_files import find_diffusion
-from scuba_ray.models.diffusion_pipeline import load_pipeline, quiet
+from scuba_ray.models.diffusion_pipeline import load_pipeline, pixels_of, quiet
 from scuba_ray.protocols import Backbone, ImageRequest, MadeImage
 from scuba_ray.tables.fingerprint import fingerprint
 
@@ -92,14 +91,8 @@ class TextToImage:
                 width=self._diffusion.size,
                 output_type="pt",
             ).images.float()
-        finite_B = pictures_B3HW.isfinite().flatten(1).all(1).tolist()
-        if not all(finite_B):
-            seeds = sorted({request.seed for request, finite in zip(batch, finite_B, strict=True) if not finite})
-            raise DataError(
-                f"{len(seeds)} of {len(batch)} pictures have no finite pixels in {self._diffusion.precision} (the first has seed "
-                f"{seeds[0]}); set synthesize.diffusion.precision to bfloat16 or float32"
-            )
-        return list((pictures_B3HW * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy())
+        precision = self._diffusion.precision
+        return pixels_of(pictures_B3HW, batch, f"synthesize.diffusion.precision ({precision}) to bfloat16 or float32")
 
     def _is_cut(self, prompt: str) -> bool:
         """Whether no text encoder reads a prompt to its end. FLUX's CLIP reads less than its T5: then nothing is lost."""

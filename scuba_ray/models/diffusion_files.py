@@ -169,9 +169,13 @@ def _read_index(directory: Path, where: str, remedy: str) -> dict[str, Any]:
         if not isinstance(index, dict):
             raise ValueError("not an object")
     except FileNotFoundError as error:
-        single = [path.name for path in directory.iterdir() if path.suffix in (".safetensors", *_PICKLED)]
-        hint = f" ({single[0]} is a single-file checkpoint; diffusers' from_single_file and save_pretrained make a directory)"
-        raise ConfigError(f"{where} has no {_INDEX}: not a diffusers directory{hint if single else remedy}") from error
+        hint = remedy
+        for path in directory.iterdir():
+            if path.suffix in (".safetensors", *_PICKLED):
+                hint = (
+                    f"; {path.name} is a single-file checkpoint, which diffusers' from_single_file and save_pretrained make one"
+                )
+        raise ConfigError(f"{where} has no {_INDEX}: not a diffusers directory{hint}") from error
     except ValueError as error:
         raise ConfigError(f"{where}: {_INDEX} cannot be read: {error}{remedy}") from error
     return index
