@@ -127,22 +127,28 @@ def show(
     roi: Annotated[str | None, typer.Option(help="Voxels of this region only.")] = None,
     query: Annotated[str | None, typer.Option(help="Rank voxels by how much they answer to a text.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Methods and controls side by side, on held-out responses.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="Images made (for a --voxel or --roi), best first.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None,
     form: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="How to print them.")] = "table",
 ) -> None:
     """Print voxels with region, noise ceiling, R2 and caption, the best predicted first."""
     from scuba_ray.report import show as tables
     from scuba_ray.report.compare import WIDTH, comparison_table, for_people
+    from scuba_ray.report.image_table import image_table
     from scuba_ray.report.render import render
 
     if sum(choice is not None for choice in (voxel, roi, query)) > 1 or (compare and (voxel is not None or query is not None)):
         raise typer.BadParameter("give one of --voxel, --roi and --query; --compare goes with --roi only")
+    if images and (compare or query is not None):
+        raise typer.BadParameter("--images goes with --voxel or --roi only")
     folder, config = _finished(run)
     width = None
     if compare:
         table = comparison_table(folder, roi=roi)
         if form == "table":
             table, width = for_people(table), None if sys.stdout.isatty() else WIDTH
+    elif images:
+        table = image_table(folder, voxel=voxel, roi=roi, limit=limit)
     elif voxel is not None:
         table = tables.voxel_details(folder, voxel)
     elif query is not None:
@@ -153,11 +159,19 @@ def show(
 
 
 @app.command()
-def report(run: Annotated[str, typer.Argument(help="Folder of a run.")]) -> None:
+def report(
+    run: Annotated[str, typer.Argument(help="Folder of a run.")],
+    stimuli: Annotated[
+        bool | None, typer.Option("--stimuli/--no-stimuli", help="Show pictures of stimuli, instead of what the run says.")
+    ] = None,
+) -> None:
     """Write the cortex explorer of a run again: one self-contained HTML file."""
     from scuba_ray.report.explorer import write_report
 
-    print(write_report(*_finished(run)))
+    folder, config = _finished(run)
+    if stimuli is not None:
+        config = config.model_copy(update={"report": config.report.model_copy(update={"stimuli": stimuli})})
+    print(write_report(folder, config))
 
 
 @app.command()

@@ -145,3 +145,6 @@ class CaptionConfig(Part):
 class ReportConfig(Part):
     # title of the page; none uses the run's name
     title: str | None = None
+    # show pictures of what subjects saw; false where a data set's terms forbid to pass them on (NSD's do). Pictures of the bank
+    # and those that were made are shown in any case
+    stimuli: bool = True

@@ -7,7 +7,7 @@ self-contained file, RUN/report/index.html.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,8 +17,9 @@ from scuba_ray import __version__
 from scuba_ray.analyses.recovery_summary import CEILING
 from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.errors import DataError, ScubaError
-from scuba_ray.report import figures, page, palette, payload, summary, surface, thumbnails
+from scuba_ray.report import contact_sheet, figures, image_payload, page, palette, payload, summary, surface, thumbnails
 from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, voxel_rows
+from scuba_ray.report.synthesised import TargetImages, by_target
 from scuba_ray.tables.store import RunFolder
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 RECOVERY = "analyses/recovery"
 THUMBNAIL_BYTES = 6_000_000
 """Room for pictures of bank images on the page (bytes of base64): about 5,000 of them."""
+IMAGE_BYTES = 6_000_000
+"""Room for pictures of images that were made, and of stimuli beside them: about 1,500 of them."""
 
 
 def write_report(run: RunFolder, config: RunConfig, *, thumbnail_bytes: int = THUMBNAIL_BYTES) -> str:
-    """Write RUN/report/index.html, and the figures of analyses beside their tables; return the page's location.
+    """Write RUN/report/index.html and its sheets, and figures of analyses beside their tables; return the page's location.
 
     A subject whose data set cannot be opened any more, or that has no surface, has its voxels in the table only, and the page
     says why. Peak memory is a few times the captions and the page (about 60 MB for 40,000 voxels).
@@ -44,26 +47,35 @@ def write_report(run: RunFolder, config: RunConfig, *, thumbnail_bytes: int = TH
     drawn = figures.draw(run)
     for name, png in drawn.items():
         run.write_file(name, png)
-    data = gather(run, config, thumbnail_bytes)
+    rois = run.read("voxels", columns=["rois"])
+    data = gather(run, config, thumbnail_bytes, contact_sheet.written(run, by_target(run, config), _colours(rois)))
     data["figures"] = [{"name": name.split("/")[-2], "png": b64encode(png).decode()} for name, png in drawn.items()]
     return run.write_file("report/index.html", page.build(data["title"], data).encode("utf-8"))
 
 
-def gather(run: RunFolder, config: RunConfig, thumbnail_bytes: int = THUMBNAIL_BYTES) -> dict[str, Any]:
-    """Everything the page shows, as one JSON-able mapping."""
+def gather(
+    run: RunFolder, config: RunConfig, thumbnail_bytes: int = THUMBNAIL_BYTES, images_made: Iterable[TargetImages] = ()
+) -> dict[str, Any]:
+    """Everything the page shows, as one JSON-able mapping; `images_made` are the run's images, target by target."""
     voxels = voxel_rows(run)
     captions = run.read("captions", columns=list(CAPTION_COLUMNS))
     projections = run.read("projections", columns=list(PROJECTION_COLUMNS))
-    colours = palette.region_colours(name for names in voxels["rois"].to_pylist() for name in names or ())
+    colours = _colours(voxels)
     texts, images = payload.Texts(), payload.Texts()
     regions = {name: number for number, name in enumerate(colours)}
     sets = payload.voxel_sets(voxels, captions, projections, regions=regions, texts=texts, images=images)
     truth = run.read(RECOVERY) if run.keys(RECOVERY) else None
     geometries = _geometries(config)
+    made = image_payload.ImagePayload()
+    judged = run.read(image_payload.SYNTHESIS) if run.keys(image_payload.SYNTHESIS) else None
+    for target in images_made:
+        made.add(target)
     for one in sets:
         one["geometry"], one["no_surface"] = geometries["subjects"].get(one["subject"], (None, "it is not in the configuration"))
         one["overview"] = summary.overview(one, len({caption for caption in one["caption"] if caption >= 0}))
         one["maps"] = summary.maps(one)
+        one["targets"] = made.targets.get((one["subject"], one["backbone"]), [])
+        one["synthesis"] = image_payload.figures(judged, one["subject"], one["backbone"]) if judged is not None else []
         one["planted"] = summary.planted(truth, one, _method(one)) if truth is not None else None
     return {
         "version": __version__,
@@ -75,10 +87,15 @@ def gather(run: RunFolder, config: RunConfig, thumbnail_bytes: int = THUMBNAIL_B
         "sets": sets,
         "nearest": payload.NEAREST,
         "thumbnails": _thumbnails(run, config, sets, images.all, thumbnail_bytes),
+        "synthesis": {**made.pack(IMAGE_BYTES), "stimuli": config.report.stimuli} if made.targets else None,
         "recovery": {"ceiling": CEILING, "rows": summary.recovery(truth)} if truth is not None else None,
         "quarantined": run.quarantine().num_rows,
         "run": run.read_run_json(),
     }
+
+
+def _colours(voxels: pa.Table) -> dict[str, str]:
+    return palette.region_colours(name for names in voxels["rois"].to_pylist() for name in names or ())
 
 
 def _method(one: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.analyses.backbones import ALL
-from scuba_ray.report.palette import region_colours
+from scuba_ray.report.palette import NOWHERE, region_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from scuba_ray.tables.store import RunFolder
 
 BACKBONES = "analyses/backbones"
-NOWHERE, EVERYWHERE = "#9A9A9A", "#4D4D4D"
-"""Voxels of no region, and all voxels together."""
+EVERYWHERE = "#4D4D4D"
+"""All voxels together."""
 _COLUMNS = ("subject", "backbone", "voxel_id", "rois", "status", "r2")
 
 

@@ -9,8 +9,16 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-SCRIPTS = ("data", "colour", "turning", "surface", "pick", "overlay", "stage", "table", "panel", "sections", "app")
+from scuba_ray.tables.fingerprint import fingerprint
+
+SCRIPTS = ("data", "colour", "turning", "surface", "pick", "overlay", "stage", "table", "images", "panel", "sections", "app")
 """Parts of the page's script, in the order they are joined; together they are one function, so nothing is global."""
+
+
+def digest() -> str:
+    """What the page's own files are, as one word: a page made by other ones is stale."""
+    parts = sorted((files("scuba_ray.report") / "assets").iterdir(), key=lambda part: part.name)
+    return fingerprint([(part.name, part.read_text(encoding="utf-8")) for part in parts])
 
 
 def build(title: str, data: Mapping[str, Any]) -> str:

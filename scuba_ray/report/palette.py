@@ -12,6 +12,8 @@ OKABE_ITO = {
     "orange": "#E69F00", "sky blue": "#56B4E9", "green": "#009E73", "yellow": "#F0E442", "blue": "#0072B2",
     "vermillion": "#D55E00", "purple": "#CC79A7",
 }  # fmt: skip
+NOWHERE = "#9A9A9A"
+"""Voxels of no region."""
 TOL_MUTED = ("#332288", "#117733", "#999933", "#882255", "#AA4499")
 
 _FIXED = {

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from scuba_ray.errors import ConfigError
 from scuba_ray.report.compare import SUPPORT
+from scuba_ray.report.image_table import image_items
 from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, captioned, headline, keys, voxel_rows
 from scuba_ray.tables.columns import matrix, numbers
 from scuba_ray.tables.schemas import SIGNIFICANT
@@ -61,7 +62,8 @@ def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
     """Everything the run knows about one voxel, as rows of (subject, backbone, item, value).
 
     One block of rows per subject and backbone that has the voxel: its place, regions and scores; what banded fits say; the
-    caption of every partition, method and concept; what the projection averaged and the nearest bank images with their cosines.
+    caption of every partition, method and concept; the images made for it; what the projection averaged and the nearest bank
+    images with their cosines.
 
     Raises
     ------
@@ -86,6 +88,7 @@ def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
         unsupported = [row for row in judged if row["supported"] is False and _is_of(row, voxel)]
         for row in _same(captions, voxel):
             items.append(_caption(row, unsupported))
+        items += image_items(run, subject, backbone, voxel_id)
         for row in _same(projections, voxel):
             items += _projection(row)
         rows += [{"subject": subject, "backbone": backbone, "item": item, "value": value} for item, value in items]

@@ -74,14 +74,14 @@ def _pictures(
         except DataError:
             unreadable[0] += 1
             continue
-        yield image, _square(picture)
+        yield image, square(picture, SIDE)
 
 
-def _square(picture: Image.Image) -> Image.Image:
-    """The middle square, as the backbone's own preprocessing crops it."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+def square(picture: Image.Image, side: int) -> Image.Image:
+    """The middle square, as the backbone's own preprocessing crops it, at `side` pixels."""
+    crop = min(picture.size)
+    left, top = (picture.width - crop) // 2, (picture.height - crop) // 2
+    return picture.resize((side, side), Image.Resampling.LANCZOS, box=(left, top, left + crop, top + crop))
 
 
 def _sheet(pictures: Sequence[Image.Image]) -> bytes:

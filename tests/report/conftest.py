@@ -6,6 +6,7 @@ import pytest
 from scuba_ray.analyses.comparison import COMPARISON
 from scuba_ray.analyses.support import SUPPORT
 from scuba_ray.tables.schemas import CAPTIONS
+from tests.report.images import write_images
 from tests.report.synthetic import Written, finish, write_run
 
 
@@ -41,6 +42,14 @@ def evidenced(tmp_path_factory: pytest.TempPathFactory) -> Written:
         finish(run, "captions", "subj01/tiny/lavca", pa.Table.from_pylist(lavca, schema=CAPTIONS))
         finish(run, "analyses/support", "run", pa.Table.from_pylist([*judged, *elsewhere], schema=SUPPORT))
         finish(run, "analyses/comparison", "run", pa.Table.from_pylist(methods, schema=COMPARISON))
+    return written
+
+
+@pytest.fixture(scope="session")
+def imaged(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A run with nine images of each target and method."""
+    written = write_run(tmp_path_factory.mktemp("imaged"), voxels=20)
+    write_images(written, images=9)
     return written
 
 

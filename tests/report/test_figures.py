@@ -11,8 +11,8 @@ from PIL import Image
 
 from scuba_ray.analyses.backbones import Backbones
 from scuba_ray.pipeline import run
-from scuba_ray.report.figures import NOWHERE, draw_backbones
-from scuba_ray.report.palette import region_colours
+from scuba_ray.report.figures import draw_backbones
+from scuba_ray.report.palette import NOWHERE, region_colours
 from tests.analyses.test_backbones import config_of, voxels
 from tests.study import TinyStudy, write_backbone
 

@@ -13,6 +13,7 @@ import torch
 
 from scuba_ray.errors import ConfigError
 from scuba_ray.report import show
+from scuba_ray.report.image_table import image_table
 from scuba_ray.report.render import render
 from scuba_ray.tables.columns import matrix
 from tests.report.synthetic import DIM, HOSTILE, Written
@@ -106,3 +107,39 @@ def test_json_and_csv_keep_everything(written: Written) -> None:
 def test_markup_in_a_caption_is_not_interpreted() -> None:
     table = pa.table({"voxel_id": [1], "caption": ["[red]a sign[/red] <b>"]})
     assert "[red]a sign[/red] <b>" in render(table, width=80)
+
+
+def test_images_of_a_region_or_voxel_are_listed_best_first(imaged: Written) -> None:
+    table = image_table(imaged.run, roi="food")
+    assert set(table["target"].to_pylist()) == {"food"} and table.num_rows == 3 * 9, "stimuli are no images that were made"
+    rows = table.to_pylist()
+    assert [row["rank"] for row in rows] == 3 * list(range(9)) and rows[0]["method"] == "braindive"
+    best = next(row for row in rows if row["method"] == "brainscuba")
+    assert (best["prompt"], best["predicted"], best["predicted_independent"]) == ("A photo of a cat", 3.75, 2.0)
+    assert best["category"] == "food"
+    assert image_table(imaged.run, voxel=110, limit=2)["rank"].to_pylist() == [0, 1]
+    assert image_table(imaged.run).num_rows == 8 * 9
+    for form in ("table", "json", "csv"):
+        assert HOSTILE[:20] in render(image_table(imaged.run, voxel=110), form, width=160).replace('""', '"').replace('\\"', '"')
+
+
+def test_images_that_are_not_there_are_said_to_be_missing(imaged: Written, written: Written) -> None:
+    with pytest.raises(
+        ConfigError, match="no images for words; it made some for food / <i>on</i> a table, faces, food, voxel 110"
+    ):
+        image_table(imaged.run, roi="words")
+    with pytest.raises(ConfigError, match="no images for voxel 7"):
+        image_table(imaged.run, voxel=7)
+    with pytest.raises(ConfigError, match="no images; add the setting `synthesize`"):
+        image_table(written.run)
+
+
+def test_voxel_details_name_its_images(imaged: Written, written: Written) -> None:
+    rows = show.voxel_details(imaged.run, 110).to_pylist()
+    items = {row["item"]: row["value"] for row in rows}
+    assert items["image 1, brainscuba"] == (
+        "a caption of voxel 110 (predicted 3.75 z; independently 2 z; percentile 88; seen as food)"
+    )
+    assert HOSTILE in items["image 7, brainscuba"] and "image 10, brainscuba" not in items
+    assert not [row for row in show.voxel_details(imaged.run, 111).to_pylist() if row["item"].startswith("image ")]
+    assert not [row for row in show.voxel_details(written.run, 110).to_pylist() if row["item"].startswith("image ")]

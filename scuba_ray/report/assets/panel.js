@@ -55,6 +55,7 @@ function drawPanel(element, set, row, choose, close) {
     make("h3", { text: "Scores" }),
     scores(set, row),
     ...captions(set, row),
+    ...imagesOf(set, row),
     ...nearest(set, row),
   );
   element.scrollTop = 0;

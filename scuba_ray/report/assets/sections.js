@@ -8,7 +8,7 @@ function drawOverview(element, set) {
 }
 
 function drawSections(element, set) {
-  element.replaceChildren(...recovery(set), ...figures(), provenance());
+  element.replaceChildren(...recovery(set), ...synthesised(set), ...figures(), provenance());
 }
 
 const points = (value) => (value < 0 ? "−" : "+") + Math.abs(100 * value).toFixed(0);

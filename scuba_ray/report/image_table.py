@@ -1,0 +1,77 @@
+"""Images of a run for the terminal: a row each, or an item each among everything about a voxel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scuba_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from scuba_ray.tables.store import RunFolder
+
+_COLUMNS = [
+    "subject", "backbone", "kind", "target", "method", "rank", "prompt", "predicted", "predicted_independent", "percentile",
+    "category",
+]  # fmt: skip
+
+
+def image_table(run: RunFolder, *, voxel: int | None = None, roi: str | None = None, limit: int | None = None) -> pa.Table:
+    """Images that were made, by target and method, best first. Stimuli are left out.
+
+    Parameters
+    ----------
+    run : RunFolder
+        A finished run.
+    voxel, roi : optional
+        Only the images of this voxel, or region.
+    limit : int, optional
+        At most this many rows.
+
+    Returns
+    -------
+    pa.Table
+        subject, backbone, kind (roi, voxel, query), target, method, rank (from 0), prompt, predicted and predicted_independent
+        (mean response of the target's voxels, z), percentile (0 to 100, among stimuli), category (by the independent judge).
+
+    Raises
+    ------
+    ConfigError
+        If the run made no images, or none for what was asked; the message lists the targets there are.
+    """
+    if not run.keys("images"):
+        raise ConfigError("this run made no images; add the setting `synthesize` and run it again")
+    made = _made(run)
+    known = list(dict.fromkeys(made["target"].to_pylist()))
+    for kind, target in (("voxel", None if voxel is None else f"voxel {voxel}"), ("roi", roi)):
+        if target is not None:
+            made = made.filter(pc.and_(pc.equal(made["kind"], kind), pc.equal(made["target"], target)))
+            if not made.num_rows:
+                raise ConfigError(f"this run made no images for {target}; it made some for {', '.join(known) or 'nothing'}")
+    return made if limit is None else made.slice(0, limit)
+
+
+def image_items(run: RunFolder, subject: str, backbone: str, voxel: int) -> list[tuple[str, str]]:
+    """The images made for one voxel of one subject, as item and value."""
+    if f"{subject}/{backbone}" not in run.keys("images"):
+        return []
+    made = _made(run, f"{subject}/{backbone}")
+    mine = made.filter(pc.and_(pc.equal(made["kind"], "voxel"), pc.equal(made["target"], f"voxel {voxel}")))
+    return [(f"image {row['rank'] + 1}, {row['method']}", _said(row)) for row in mine.to_pylist()]
+
+
+def _made(run: RunFolder, key: str | None = None) -> pa.Table:
+    table = run.read("images", key=key, columns=[*_COLUMNS, "stimulus_id"])
+    made = table.filter(pc.is_null(table["stimulus_id"])).select(_COLUMNS)
+    return made.sort_by([(name, "ascending") for name in ("subject", "backbone", "kind", "target", "method", "rank")])
+
+
+def _said(row: dict[str, Any]) -> str:
+    """A prompt, and in brackets what its judges say."""
+    about = [f"predicted {row['predicted']:.4g} z"] if row["predicted"] is not None else []
+    about += [f"independently {row['predicted_independent']:.4g} z"] if row["predicted_independent"] is not None else []
+    about += [f"percentile {row['percentile']:.4g}"] if row["percentile"] is not None else []
+    about += [f"seen as {row['category']}"] if row["category"] is not None else []
+    return f"{row['prompt'] or 'no prompt'} ({'; '.join(about)})"
