@@ -5,8 +5,8 @@ each cluster for its projection) is at `concepts.beta`: at the projection's own 
 clusters would have none (METHOD, section 3). A voxel whose pictures show one thing has one row.
 
 Of a cluster's beams the voxel's own weights choose: the one with the largest w . t, as in `rerank`. A cluster holds what its
-pictures happen to share, and the captioner's favourite beam may name just that; the weights know what drives the voxel. On phantoms
-this gains a little precision at most, and names no more concepts (`benchmarks/concepts.py`).
+pictures happen to share, and the captioner's favourite beam may name just that; the weights know what drives the voxel.
+On phantoms this gains a little precision at most, and names no more concepts (`benchmarks/concepts.py`).
 """
 
 from __future__ import annotations
