@@ -45,7 +45,5 @@ def of_syntheses(run: RunFolder, key: str, wanted: int, diffusion: DiffusionConf
         )
     cut = sorted(set(rows.filter(rows["truncated"])["prompt"].to_pylist()))
     if cut:
-        yield (
-            f"synthesize {key}: {len(cut)} prompts are longer than the model reads, and their ends were left out; the first: "
-            f"{cut[0]!r}"
-        )
+        of = f"{len(cut)} of {len(pc.unique(rows['prompt']))} prompts"
+        yield f"synthesize {key}: {of} are longer than the model reads, and their ends were left out; the first: {cut[0]!r}"
