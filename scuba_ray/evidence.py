@@ -187,10 +187,11 @@ class Evidence:
             self.steps.analyse(resolve("analysis", "comparison")(self.config))
 
     def retire(self) -> None:
-        """Delete captions, scores and analyses that other settings made and these do not: they would stand beside newer ones."""
+        """Delete captions, images and the like that other settings made and these do not: they would stand beside newer ones."""
         made = {(result.table, result.key) for result in self.steps.results}
         ours = tuple(f"{subject.name}/" for subject in self.config.subjects)
-        for table in ("captions", "scores", *(f"analyses/{name}" for name in SEAMS["analysis"])):
+        tables = ["captions", "scores", "requests", "syntheses", "images", *(f"analyses/{name}" for name in SEAMS["analysis"])]
+        for table in tables:
             for key in self.folder.keys(table):
                 if (table, key) not in made and (table.startswith("analyses/") or key.startswith(ours)):
                     self.folder.remove(table, key)

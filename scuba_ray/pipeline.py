@@ -1,4 +1,4 @@
-"""A run, as the paper's Methods section has it: encode, fit, project, caption, analyze, report.
+"""A run, as the paper's Methods section has it: encode, fit, project, caption, synthesize, analyze, report.
 
 Every backbone of the configuration is fitted. The weights that are projected and captioned are those of the one backbone the
 captioner was trained for, and the bank is made of its embeddings.
@@ -12,6 +12,7 @@ from scuba_ray.methods import Methods
 from scuba_ray.protocols import LOW_LEVEL
 from scuba_ray.records import steps_in
 from scuba_ray.stages.study import located, open_study
+from scuba_ray.synthesis import Synthesis
 from scuba_ray.tables.progress import Listener
 from scuba_ray.tables.store import RunFolder
 
@@ -44,6 +45,7 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
         folder.claim(study.identity)
         with steps_in(folder, config.engine, {"name": config.name, "config": config.model_dump(mode="json")}, listen) as steps:
             method, evidence = Methods(config, study, folder, steps), Evidence(config, study, folder, steps)
+            synthesis = Synthesis(config, study, folder, steps)
             voxels = {}
             for subject in config.subjects:
                 if subject.weights is not None:
@@ -75,6 +77,8 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
                     said += evidence.from_pictures(subject, own, projected, pictures, described)
                 if config.score is not None and subject.weights is None:
                     evidence.score(subject, said, voxels)
+                if config.synthesize is not None:
+                    synthesis.make(subject, own, said)
             evidence.compare()
             for analysis in study.analyses:
                 steps.analyse(analysis)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from scuba_ray.config import RunConfig
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scuba_ray.config import DiffusionConfig, RunConfig, SubjectConfig, SynthesizeConfig
+from scuba_ray.stages import image_cautions
+from scuba_ray.stages.judge_images import JudgeImages, targets_of
+from scuba_ray.stages.requests import Requests
 from scuba_ray.stages.study import Study
+from scuba_ray.stages.synthesize import Synthesize
+from scuba_ray.tables.fingerprint import fingerprint
+from scuba_ray.tables.progress import Result
 from scuba_ray.tables.steps import Steps
 from scuba_ray.tables.store import RunFolder
+from scuba_ray.tables.ways import BRAINDIVE, METHOD
+
+JUDGED = 8
+"""Targets per part of the table `images`."""
 
 
 @dataclass(frozen=True)
@@ -18,3 +33,89 @@ class Synthesis:
     study: Study
     folder: RunFolder
     steps: Steps
+
+    def make(self, subject: SubjectConfig, voxels: Result, captions: Sequence[Result]) -> Result | None:
+        """Make and judge all pictures of a subject; None if there is nothing to make pictures of."""
+        planned = self._plan(subject, voxels, captions)
+        if not planned.rows:
+            return None
+        requests = self.folder.read("requests", key=planned.key)
+        methods = pc.unique(requests["method"]).to_pylist()
+        made = [self._pictures(subject, voxels, method, requests) for method in methods]
+        return self._judge(subject, voxels, planned, made)
+
+    def _plan(self, subject: SubjectConfig, voxels: Result, captions: Sequence[Result]) -> Result:
+        """Choose targets, the voxels that stand for them, prompts and seeds."""
+        settings, methods = self._settings, [method for method in self.study.synthesizers if method != BRAINDIVE]
+        keys = {method: voxels.key if method == METHOD else f"{voxels.key}/{method}" for method in methods}
+        stage = Requests(
+            subject=subject.name,
+            network=self.study.reader,
+            captions=keys,
+            run=self.folder,
+            settings=settings,
+            seed=self.config.seed,
+            resources=self.study.resources,
+        )
+        inputs = [voxels.fingerprint, *(result.fingerprint for result in captions if result.key in keys.values())]
+        how: dict[str, Any] = {"rows": voxels.rows, "chunk": voxels.rows, "here": True, "may_be_empty": True}
+        planned = self.steps.complete(stage, key=voxels.key, inputs=inputs, **how)
+        self.steps.warn(*image_cautions.of_requests(self.folder, voxels.key, significant=settings.significant))
+        return planned
+
+    def _pictures(self, subject: SubjectConfig, voxels: Result, method: str, requests: pa.Table) -> Result:
+        """Make the planned pictures of one method.
+
+        They are named by their own rows of the plan: another route, or targets that change no row of this method, leave them.
+        """
+        settings, mine = self._settings, requests.filter(pc.equal(requests["method"], method))
+        inputs = [fingerprint(mine.drop(["voxels"]).to_pydict())]
+        if method == BRAINDIVE:
+            voxels_of = dict(zip(mine["target"].to_pylist(), mine["voxels"].to_pylist(), strict=True))
+            inputs += [fingerprint(voxels_of), voxels.fingerprint]
+        stage = Synthesize(
+            subject=subject.name,
+            backbone=self.study.reader.name,
+            method=method,
+            synthesizer=self.study.synthesizers[method],
+            run=self.folder,
+            **self._model,
+        )
+        key, rows = f"{voxels.key}/{method}", mine.num_rows
+        made = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
+        self.steps.warn(*image_cautions.of_syntheses(self.folder, key, rows, self._diffusion(method)))
+        return made
+
+    def _judge(self, subject: SubjectConfig, voxels: Result, planned: Result, made: Sequence[Result]) -> Result:
+        """Have the pictures judged by the captioned backbone and by an independent one, beside the stimuli that drove most."""
+        judge = next((one for one in self.study.backbones if one.name == self._settings.judge), None)
+        stage = JudgeImages(
+            subject=subject,
+            backbone=self.study.reader.name,
+            network=self.study.reader,
+            judge=judge,
+            syntheses=tuple(result.key for result in made),
+            run=self.folder,
+            settings=self._settings,
+            **self._model,
+        )
+        units = {subject.name, *(f"{subject.name}/{one.name}" for one in (self.study.reader, judge) if one is not None)}
+        tables = {"responses", "voxels", "embeddings"}
+        read = [result for result in self.steps.results if result.table in tables and result.key in units]
+        inputs = [self.study.identity[subject.name], *(result.fingerprint for result in (planned, *made, *read))]
+        rows = len(targets_of(self.folder, voxels.key))
+        return self.steps.complete(stage, key=voxels.key, rows=rows, chunk=JUDGED, inputs=inputs)
+
+    @property
+    def _settings(self) -> SynthesizeConfig:
+        assert self.config.synthesize is not None, "asked of runs that make images"
+        return self.config.synthesize
+
+    def _diffusion(self, method: str) -> DiffusionConfig:
+        route = self._settings.gradient if method == BRAINDIVE else self._settings.text
+        return (route and route.diffusion) or self._settings.diffusion
+
+    @property
+    def _model(self) -> dict[str, Any]:
+        """What every stage that computes on the configured device takes."""
+        return {"resources": self.study.resources, "device": self.config.device}

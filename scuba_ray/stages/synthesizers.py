@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from scuba_ray.config import RunConfig, SynthesizeConfig
 from scuba_ray.errors import ConfigError
-from scuba_ray.protocols import Backbone, DifferentiableBackbone, Synthesizer
+from scuba_ray.protocols import Backbone, Synthesizer
 from scuba_ray.registry import resolve
 from scuba_ray.stages.targets import voxel_target
 from scuba_ray.tables.ways import BRAINDIVE, LAVCA, METHOD, RERANKED
@@ -24,7 +24,7 @@ def make_synthesizers(config: RunConfig, reader: Backbone) -> Mapping[str, Synth
     Raises
     ------
     ConfigError
-        If a model cannot be had, captions that prompts are made from are not made, no gradient goes through the backbone, or the
+        If a model cannot be had, no gradient goes through the backbone, captions that prompts are made from are not made, or the
         judge is the captioned backbone itself.
     """
     settings = config.synthesize
@@ -46,11 +46,6 @@ def make_synthesizers(config: RunConfig, reader: Backbone) -> Mapping[str, Synth
         text = maker(settings.text.diffusion or settings.diffusion, settings.text, reader)
         found |= dict.fromkeys(settings.text.captions, text)
     if settings.gradient is not None:
-        if not isinstance(reader, DifferentiableBackbone):
-            raise ConfigError(
-                f"synthesize.gradient: backbone {reader.name} has no method embed_pictures, so no gradient can be taken through "
-                "it; leave the gradient route out, or caption with a backbone that has one"
-            )
         maker = resolve("synthesizer", settings.gradient.synthesizer)
         found[BRAINDIVE] = maker(settings.gradient.diffusion or settings.diffusion, settings.gradient, reader)
     return found
