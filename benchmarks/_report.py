@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("scuba-ray", "torch", "ray", "numpy", "pyarrow", "himalaya", "transformers", "open_clip_torch")
+PACKAGES = ("scuba-ray", "torch", "ray", "numpy", "pyarrow", "himalaya", "transformers", "open_clip_torch", "diffusers")
 
 
 def arguments(description: str | None, **defaults: int | float | str) -> argparse.Namespace:
