@@ -17,6 +17,7 @@ SEAMS: dict[str, dict[str, str]] = {
     },
     "dataset": {
         "arrays": "scuba_ray.datasets.arrays:ArraysDataset",
+        "nsd": "scuba_ray.datasets.nsd:NsdDataset",
     },
     "images": {
         "folder": "scuba_ray.datasets.images:FolderImages",

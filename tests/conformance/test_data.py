@@ -20,10 +20,15 @@ from scuba_ray.datasets.content import picture_digest
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import BadRow, ImageSource, SubjectDataset
 from scuba_ray.registry import SEAMS, resolve
+from tests.datasets.nsd_files import DONE, small_nsd
 from tests.datasets.packed import pack_parquet, pack_tars, pictures_below
 from tests.study import TinyStudy
 
-DATASETS = {"arrays": "subject"}
+DATASETS: dict[str, Callable[[TinyStudy, Path], tuple[Path, dict[str, Any]]]] = {
+    "arrays": lambda study, empty: (study.folder / "subject", {}),
+    "nsd": lambda study, empty: (small_nsd(empty).root, {"sessions_done": DONE}),
+}
+"""Where each layout finds a data set (made in an empty folder where the study has none), and with which options."""
 SOURCES: dict[str, Callable[[Path, Path], object]] = {"folder": copytree, "webdataset": pack_tars, "parquet": pack_parquet}
 """How a folder of pictures becomes what the source reads."""
 SCANNED = pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("bytes", pa.int64()), ("digest", pa.string())])
@@ -46,9 +51,9 @@ def test_every_registered_one_is_tested_here() -> None:
 
 
 @pytest.fixture(params=sorted(DATASETS))
-def dataset(request: pytest.FixtureRequest, study: TinyStudy) -> SubjectDataset:
-    path = str(study.folder / DATASETS[request.param])
-    made = make_dataset(SubjectConfig(name="subj01", dataset=request.param, path=path))
+def dataset(request: pytest.FixtureRequest, study: TinyStudy, tmp_path: Path) -> SubjectDataset:
+    path, options = DATASETS[request.param](study, tmp_path)
+    made = make_dataset(SubjectConfig(name="subj01", dataset=request.param, path=str(path), options=options))
     travelled: SubjectDataset = pickle.loads(pickle.dumps(made))
     assert travelled.fingerprint() == made.fingerprint()
     return travelled

@@ -1,0 +1,152 @@
+"""NSD's stimuli: pictures by index from one HDF5 file, their COCO ids, and captions from COCO's own annotation files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Set
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from scuba_ray.datasets.content import file_digest
+from scuba_ray.errors import DataError
+
+BRICK = "imgBrick"
+
+
+class NsdPictures:
+    """Pictures of `nsd_stimuli.hdf5` by `uri`, the image's number counted from 0; `read` gives them as BMP, losslessly.
+
+    Picklable: a worker opens the file anew. One picture is read at a time, whatever the file's chunks are.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, or holds no uint8 pictures under `imgBrick`.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        shape, dtype = self._brick.shape, self._brick.dtype
+        if len(shape) != 4 or shape[-1] != 3 or dtype != "uint8":
+            raise DataError(f"{path}: {BRICK} is {dtype} of shape {shape}, wanted uint8 (images, height, width, 3)")
+        self.count: int = shape[0]
+
+    def __reduce__(self) -> tuple[type[NsdPictures], tuple[str]]:
+        return NsdPictures, (str(self._path),)
+
+    def fingerprint(self) -> str:
+        """Of the file's size and bytes (of a large file a sample, see `file_digest`)."""
+        return file_digest(self._path)
+
+    def read(self, uri: str) -> bytes:
+        """One picture as BMP. DataError if there is no such picture, OSError if the disk or network fails."""
+        if not uri.isdecimal() or int(uri) >= self.count:
+            raise DataError(f"{self._path} has no picture {uri!r}: they are numbered 0 to {self.count - 1}")
+        buffer = io.BytesIO()
+        Image.fromarray(self._brick[int(uri)]).save(buffer, "BMP")
+        return buffer.getvalue()
+
+    @cached_property
+    def _brick(self) -> Any:
+        import h5py
+
+        if not self._path.is_file():
+            raise DataError(f"{self._path.name} is missing in {self._path.parent}; NSD has it in nsddata_stimuli/stimuli/nsd")
+        try:
+            file = h5py.File(self._path, "r")
+        except OSError as error:
+            raise DataError(f"{self._path} is no readable HDF5 file, or not whole: {error}") from error
+        if BRICK not in file:
+            raise DataError(f"{self._path} has no data set {BRICK!r}; it has {', '.join(file) or 'none'}")
+        return file[BRICK]
+
+
+def stimulus_id(image: int) -> str:
+    """What an image, counted from 0, is called in every table."""
+    return f"nsd-{image:05d}"
+
+
+def stimuli_table(images: list[int], tests: Set[int], coco_list: Path, captions: str | None) -> tuple[pa.Table, list[str]]:
+    """Columns stimulus_id, uri, split, caption, coco_id of some images, and what a reader should know.
+
+    Parameters
+    ----------
+    coco_list : Path
+        `nsd_stim_info_merged.csv`, which may be missing where no captions are wanted.
+    captions : str or None
+        Folder of COCO's captions.
+
+    Raises
+    ------
+    DataError
+        If captions are wanted and a file is missing, or one is not as its format says.
+    """
+    notes = []
+    coco: dict[int, int] = {}
+    said: dict[int, str] = {}
+    if coco_list.is_file():
+        coco = coco_ids(coco_list)
+    elif captions is None:
+        notes.append(f"no COCO ids: {coco_list.name} is missing in {coco_list.parent}")
+    else:
+        raise DataError(f"captions need COCO ids, but {coco_list.name} is missing in {coco_list.parent}")
+    if captions is not None:
+        said = coco_captions(Path(captions).expanduser(), {coco[image] for image in images if image in coco})
+    columns = {
+        "stimulus_id": [stimulus_id(image) for image in images],
+        "uri": [str(image) for image in images],
+        "split": ["test" if image in tests else "train" for image in images],
+        "caption": pa.array([said.get(coco.get(image, -1)) for image in images], pa.string()),
+        "coco_id": pa.array([coco.get(image) for image in images], pa.int64()),
+    }
+    return pa.table(columns), notes
+
+
+def coco_ids(path: Path) -> dict[int, int]:
+    """COCO's id of each image (counted from 0), from `nsd_stim_info_merged.csv`.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, a value is no number or an image is there twice.
+    """
+    found: dict[int, int] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            try:
+                image, coco = int(row["nsdId"]), int(row["cocoId"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(f"{path}: wanted whole numbers in the columns nsdId and cocoId, got {error!r}") from error
+            if found.setdefault(image, coco) != coco:
+                raise DataError(f"{path}: image {image} is there more than once, with different COCO ids")
+    return found
+
+
+def coco_captions(folder: Path, wanted: Iterable[int]) -> dict[int, str]:
+    """The first caption (lowest annotation id) of COCO images, from every `captions_*.json` in a folder.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or one is not COCO's format.
+    """
+    files = sorted(folder.glob("captions_*.json"))
+    if not files:
+        raise DataError(f"no captions_*.json in {folder}: wanted COCO's captions_train2017.json and captions_val2017.json")
+    wanted_ids, found = set(wanted), dict[int, tuple[int, str]]()
+    for path in files:
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))["annotations"]
+            for row in rows:
+                if row["image_id"] in wanted_ids:
+                    said = (int(row["id"]), " ".join(str(row["caption"]).split()))
+                    found[row["image_id"]] = min(found.get(row["image_id"], said), said)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is not in COCO's format: {error!r}") from error
+    return {image: caption for image, (_, caption) in found.items()}

@@ -1,0 +1,124 @@
+"""From a voxel to the vertex it is drawn at, by NSD's own transform files; and NSD's fsaverage as a surface to draw on.
+
+`{hemi}.white-to-fsaverage.mgz` names for every vertex of fsaverage one of the subject's own vertices, and
+`{hemi}.func1pt8-to-layerB2.mgz` says where that one lies in the volume, half way through the cortex (both from 1; 9999 marks a
+place outside of the volume). So every vertex of fsaverage has a place in the volume, and a voxel belongs to the nearest. The
+report draws fsaverage5, whose vertices are the first 10,242 of fsaverage: the sphere says which of them is nearest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES, HEMISPHERES
+from scuba_ray.datasets.nsd_folder import NsdFolder
+from scuba_ray.datasets.volumes import read_volume
+from scuba_ray.errors import DataError
+from scuba_ray.protocols import Geometry
+
+_NOWHERE = 9999
+FAR = 2.0
+"""Voxels between a voxel and its vertex beyond which it belongs to none."""
+_VIEWS = ("inflated", "pial")
+
+
+def wanted_files(folder: NsdFolder) -> list[Path]:
+    """What vertices of volumes are made of."""
+    per_hemi = (folder.to_white, folder.to_layer, lambda hemi: sphere(folder, hemi))
+    return [path(hemi) for hemi in HEMISPHERES for path in per_hemi]
+
+
+def sphere(folder: NsdFolder, hemi: str) -> Path:
+    """The sphere of NSD's fsaverage."""
+    return folder.fsaverage / "surf" / f"{hemi}.sphere"
+
+
+def vertices(folder: NsdFolder, ijk_V3: npt.NDArray[np.int64], hemi_V: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
+    """The vertex of fsaverage5 of each voxel, (V,) int32; -1 where the nearest is more than `FAR` voxels away.
+
+    Parameters
+    ----------
+    ijk_V3 : array of shape (V, 3)
+        Voxel indices from 0.
+    hemi_V : array of shape (V,)
+        Index into `HEMISPHERES`; -1 where the hemisphere is not known, and so is the vertex.
+
+    Raises
+    ------
+    DataError
+        If a transform is unreadable or does not fit the others.
+    """
+    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+
+    vertex_V = np.full(len(ijk_V3), -1, np.int32)
+    for number, hemi in enumerate(HEMISPHERES):
+        mine = np.flatnonzero(hemi_V == number)
+        if not len(mine):
+            continue
+        own_F = to_own_vertices(folder, hemi)
+        place_N3 = _places(folder.to_layer(hemi))
+        if own_F.max() >= len(place_N3):
+            raise DataError(
+                f"{folder.to_layer(hemi)} has {len(place_N3)} vertices, but {folder.to_white(hemi).name} names vertex "
+                f"{own_F.max() + 1}: are both files of {folder.name} and of hemisphere {hemi}?"
+            )
+        place_F3 = place_N3[own_F] - 1
+        there_F = np.flatnonzero((place_N3[own_F] != _NOWHERE).all(1))
+        distance_V, nearest_V = cKDTree(place_F3[there_F]).query(ijk_V3[mine])
+        fsaverage5_F = _to_fsaverage5(sphere(folder, hemi), len(own_F))
+        vertex_V[mine] = np.where(distance_V <= FAR, fsaverage5_F[there_F[nearest_V]], -1)
+    return vertex_V
+
+
+def _places(path: Path) -> npt.NDArray[np.float64]:
+    values = read_volume(path)[0]
+    if values.size != 3 * len(values):
+        raise DataError(f"{path} has shape {values.shape}, wanted three coordinates for each vertex")
+    places: npt.NDArray[np.float64] = values.reshape(len(values), 3, order="F").astype(np.float64)
+    return places
+
+
+def to_own_vertices(folder: NsdFolder, hemi: str) -> npt.NDArray[np.int64]:
+    """For each vertex of fsaverage the subject's own vertex, from 0."""
+    path = folder.to_white(hemi)
+    own_F: npt.NDArray[np.int64] = read_volume(path)[0].ravel().astype(np.int64) - 1
+    if own_F.min() < 0:
+        raise DataError(f"{path} holds {own_F.min() + 1}, but NSD counts vertices from 1")
+    return own_F
+
+
+def _to_fsaverage5(path: Path, count: int) -> npt.NDArray[np.int32]:
+    """For each vertex of fsaverage the nearest of fsaverage5 on the sphere."""
+    from scipy.spatial import cKDTree
+
+    coords_F3 = _read_surface(path)[0]
+    if len(coords_F3) != count:
+        raise DataError(f"{path} has {len(coords_F3)} vertices, but the transforms to fsaverage have {count}")
+    nearest: npt.NDArray[Any] = cKDTree(coords_F3[:FSAVERAGE5_VERTICES]).query(coords_F3)[1]
+    return nearest.astype(np.int32)
+
+
+def fsaverage(folder: NsdFolder) -> Geometry | None:
+    """NSD's own fsaverage, inflated and pial, where its surfaces are there. Coordinates in millimetres."""
+    surfaces = folder.fsaverage / "surf"
+    if not all((surfaces / f"{hemi}.{name}").is_file() for hemi in HEMISPHERES for name in (*_VIEWS, "sulc")):
+        return None
+    from nibabel.freesurfer.io import read_morph_data
+
+    views = {view: {hemi: _read_surface(surfaces / f"{hemi}.{view}") for hemi in HEMISPHERES} for view in _VIEWS}
+    background = {hemi: read_morph_data(surfaces / f"{hemi}.sulc").astype(np.float32) for hemi in HEMISPHERES}
+    return Geometry("fsaverage", views, background)
+
+
+def _read_surface(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    from nibabel.freesurfer.io import read_geometry
+
+    try:
+        coords, faces = read_geometry(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} is no readable FreeSurfer surface: {error}") from error
+    return coords.astype(np.float32), faces.astype(np.int32)

@@ -1,0 +1,148 @@
+"""Volumes in files: headers read alone, one volume read whole, and many volumes streamed once while only some voxels are kept.
+
+NIfTI and MGH store a series volume after volume, so one pass over the file gives every volume's voxels in a mask with no more
+memory than a buffer. A `.nii.gz` cannot be seeked: one pass is all it offers.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scuba_ray.errors import DataError
+
+MEMORY = 64 << 20
+"""Bytes of the buffer that volumes are streamed through, unless the caller says otherwise."""
+_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """A file's header: `count` volumes of `shape` (X, Y, Z), stored values times `slope` plus `inter`."""
+
+    path: Path
+    shape: tuple[int, ...]
+    count: int
+    dtype: np.dtype[Any]
+    slope: float
+    inter: float
+    offset: int
+    affine: npt.NDArray[np.float64]
+    """(4, 4): voxel indices, from 0, to millimetres."""
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the header carries a scale of its own."""
+        return (self.slope, self.inter) != (1.0, 0.0)
+
+    def pick(self, voxel_V: npt.NDArray[np.int64], memory: int = MEMORY) -> npt.NDArray[np.float32]:
+        """Stored values of some voxels in every volume, (count, V) float32, in one pass; the header's scale is not applied.
+
+        Peak memory is the result and `memory` bytes (one volume at least).
+
+        Parameters
+        ----------
+        voxel_V : array of int64
+            Flat indices into a volume of `shape`, last axis fastest (`np.ravel_multi_index`).
+        memory : int
+            Bytes of the buffer.
+
+        Raises
+        ------
+        DataError
+            If the file ends early or is damaged.
+        """
+        # files store the first axis fastest
+        place_V = np.ravel_multi_index(np.unravel_index(voxel_V, self.shape), self.shape, order="F")
+        size = int(np.prod(self.shape)) * self.dtype.itemsize
+        rows = min(max(memory // size, 1), self.count)
+        buffer = bytearray(rows * size)
+        picked_TV = np.empty((self.count, len(voxel_V)), np.float32)
+        done = 0
+        try:
+            with _opened(self.path) as file:
+                file.seek(self.offset)
+                while done < self.count:
+                    wanted = min(rows, self.count - done) * size
+                    got = _fill(file, memoryview(buffer)[:wanted])
+                    whole = got // size
+                    block = np.frombuffer(buffer, self.dtype, count=whole * size // self.dtype.itemsize)
+                    picked_TV[done : done + whole] = block.reshape(whole, -1).take(place_V, axis=1)
+                    done += whole
+                    if got < wanted:
+                        raise EOFError("the file ends early")
+                while file.readinto(buffer):  # an MGH's footer; at the end of a .gz its checksum is compared
+                    pass
+        except _DAMAGED as error:
+            raise DataError(
+                f"{self.path} is truncated or damaged: {done} of its {self.count} volumes could be read ({error}); "
+                "compare its size with the original's and copy it again"
+            ) from error
+        return picked_TV
+
+
+def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    return gzip.open(path) if path.suffix in {".gz", ".mgz"} else path.open("rb")
+
+
+def _fill(file: gzip.GzipFile | io.BufferedReader, view: memoryview) -> int:
+    """Fill `view` as far as the file goes; the number of bytes."""
+    filled = 0
+    while filled < len(view) and (read := file.readinto(view[filled:])):
+        filled += read
+    return filled
+
+
+def open_volumes(path: Path) -> Volumes:
+    """Read the header of a NIfTI or MGH file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, or no readable NIfTI or MGH.
+    """
+    image = _load(path)
+    proxy = image.dataobj
+    shape = (*image.shape, 1, 1, 1)[:3]
+    count = int(np.prod(image.shape[3:], dtype=np.int64))
+    affine = np.asarray(image.affine, np.float64)
+    return Volumes(path, shape, count, proxy.dtype, float(proxy.slope), float(proxy.inter), int(proxy.offset), affine)
+
+
+def read_volume(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """A small file whole, scaled as its header says, and its affine (4, 4). The array has three axes, or four if several volumes.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or damaged.
+    """
+    image = _load(path)
+    try:
+        values = np.asanyarray(image.dataobj)
+    except (*_DAMAGED, OSError, ValueError) as error:
+        raise DataError(f"{path} is truncated or damaged: {error}") from error
+    volumes = int(np.prod(image.shape[3:], dtype=np.int64))
+    shape = (*(*image.shape, 1, 1)[:3], *([volumes] if volumes > 1 else []))
+    return values.reshape(shape, order="F"), np.asarray(image.affine, np.float64)
+
+
+def _load(path: Path) -> Any:
+    import nibabel  # a third of a second, and most commands read no volume
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    if not path.is_file():
+        raise DataError(f"{path.name} is missing in {path.parent}")
+    try:
+        return nibabel.load(path)
+    except (ImageFileError, HeaderDataError, *_DAMAGED, OSError, ValueError) as error:
+        raise DataError(f"{path} is no readable NIfTI or MGH file: {error}") from error
