@@ -76,6 +76,11 @@ def by_target(run: RunFolder, config: RunConfig) -> Iterator[TargetImages]:
 
     Pictures of stimuli come from their data sets, unless `report.stimuli` is off; one that cannot be opened or read leaves a
     row without a picture that says why.
+
+    Raises
+    ------
+    DataError
+        If the plan (table `requests`) was made anew and its images are not made yet.
     """
     stimuli = _Stimuli(config)
     for key in run.keys("images"):
@@ -85,6 +90,10 @@ def by_target(run: RunFolder, config: RunConfig) -> Iterator[TargetImages]:
         for place, row in enumerate(table.to_pylist()):
             seen = row["category"] if row["category"] is not None else row["category_own"]
             groups.setdefault((row["kind"], row["target"]), []).append({**row, "seen": seen, "place": place})
+        if unknown := [name for kind, name in groups if (kind, name) not in sizes]:
+            raise DataError(
+                f"images of {key} are of an earlier plan, which had {', '.join(unknown)}; run again to make those of this"
+            )
         for (kind, name), images in groups.items():
             rows = _rows(images)
             _add_pictures(run, key, [one for row in rows for one in row.best], stimuli)

@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from PIL import Image, ImageDraw
 
+from scuba_ray.errors import DataError
 from scuba_ray.report import contact_sheet
 from scuba_ray.report.contact_sheet import GAP, LABEL, MARGIN, draw, file_name
 from scuba_ray.report.synthesised import BEST, SIDE, TargetImages, by_target
 from scuba_ray.tables.store import RunFolder
 from tests.report.images import QUERY, picture, write_images
-from tests.report.synthetic import Written, write_run
+from tests.report.synthetic import Written, finish, write_run
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,17 @@ def test_a_lost_data_set_or_stimulus_leaves_a_box_that_says_so(tmp_path: Path) -
     (tmp_path / "subj01" / "dataset.json").unlink()
     faces = next(iter(by_target(written.run, written.config)))
     assert [image["absent"] for image in faces.rows[-1].best] == ["no data set"] * 3
+
+
+def test_images_of_an_earlier_plan_are_refused(tmp_path: Path) -> None:
+    written = write_run(tmp_path, voxels=12)
+    write_images(written, ("faces",))
+    plan = written.run.read("requests")
+    with written.run.lock():
+        written.run.remove("requests", "subj01/tiny")
+        finish(written.run, "requests", "subj01/tiny", plan.filter(pc.not_equal(plan["target"], "faces")))
+    with pytest.raises(DataError, match="earlier plan, which had faces; run again"):
+        list(by_target(written.run, written.config))
 
 
 def test_names_of_files_are_safe_and_different(targets: dict[str, TargetImages]) -> None:

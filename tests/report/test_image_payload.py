@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from scuba_ray.cli import app
 from scuba_ray.report import explorer
 from scuba_ray.report.explorer import gather, write_report
 from scuba_ray.report.image_payload import SIDE, ImagePayload, figures
@@ -120,3 +122,11 @@ def test_budget_holds_on_the_page(imaged: Written, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(explorer, "IMAGE_BYTES", 20_000)
     data = gather(imaged.run, imaged.config, images_made=by_target(imaged.run, imaged.config))
     assert 10_000 < sum(len(one or "") for one in data["synthesis"]["pictures"]) <= 20_000
+
+
+def test_the_command_line_leaves_stimuli_out_when_asked(imaged: Written) -> None:
+    page = Path(imaged.run.location) / "report" / "index.html"
+    for options, shown in ((["--no-stimuli"], False), ([], True)):
+        done = CliRunner().invoke(app, ["report", imaged.run.location, *options])
+        assert (done.exit_code, done.stdout) == (0, f"{page}\n")
+        assert embedded(page.read_text(encoding="utf-8"))["synthesis"]["stimuli"] is shown

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from typer.testing import CliRunner, Result
 
+from scuba_ray.cli import app
 from scuba_ray.errors import ConfigError
 from scuba_ray.report import show
 from scuba_ray.report.image_table import image_table
@@ -143,3 +145,14 @@ def test_voxel_details_name_its_images(imaged: Written, written: Written) -> Non
     assert HOSTILE in items["image 7, brainscuba"] and "image 10, brainscuba" not in items
     assert not [row for row in show.voxel_details(imaged.run, 111).to_pylist() if row["item"].startswith("image ")]
     assert not [row for row in show.voxel_details(written.run, 110).to_pylist() if row["item"].startswith("image ")]
+
+
+def test_the_command_line_lists_images_of_a_target_only(imaged: Written) -> None:
+    def scuba(*options: str) -> Result:
+        return CliRunner().invoke(app, ["show", imaged.run.location, "--images", *options])
+
+    listed = json.loads(scuba("--roi", "faces", "--limit", "4", "--format", "json").stdout)
+    assert listed == image_table(imaged.run, roi="faces", limit=4).to_pylist()
+    assert scuba("--voxel", "110", "--format", "csv").stdout.count("brainscuba") == 9
+    assert scuba("--query", "a dog").exit_code == 2 and scuba("--compare").exit_code == 2
+    assert isinstance(scuba("--roi", "words").exception, SystemExit)
