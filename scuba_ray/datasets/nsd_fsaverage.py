@@ -1,7 +1,8 @@
 """NSD on fsaverage: labels and maps per vertex, the left hemisphere's vertices before the right's.
 
-Atlases lie in fsaverage's own label folder. What was drawn on the subject's cortex (the localiser's regions, t maps) has the
-subject's own vertices and comes to fsaverage by `{hemi}.white-to-fsaverage.mgz`, nearest vertex, as NSD's own tools do it.
+Atlases lie in fsaverage's own label folder. What was drawn or measured on the subject's cortex (the localiser's regions and
+t maps, V1 to hV4) has the subject's own vertices and comes to fsaverage by `{hemi}.white-to-fsaverage.mgz`, nearest vertex, as
+NSD's own tools do it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from scuba_ray.datasets.nsd_space import Floats, Labels, load_npy, surface_colum
 from scuba_ray.datasets.volumes import read_volume
 from scuba_ray.errors import DataError
 
+_DRAWN = ("floc", "prf")
+
 
 @dataclass
 class SurfaceSpace:
@@ -37,7 +40,7 @@ class SurfaceSpace:
         return sorted(name.removeprefix("lh.").removesuffix(".mgz") for name in names)
 
     def labels(self, collection: str) -> Labels:
-        """Labels of `{hemi}.COLLECTION.mgz`, of fsaverage if it has them, else of the subject."""
+        """Labels of `{hemi}.COLLECTION.mgz`: the subject's own first for what was drawn on it, fsaverage's first for atlases."""
         found = self._map(collection)
         if found is None:
             places = " or ".join(str(folder) for folder in self.folder.labels())
@@ -93,10 +96,11 @@ class SurfaceSpace:
 
     def _map(self, name: str) -> npt.NDArray[Any] | None:
         common, own = self.folder.labels()
-        if all((common / f"{hemi}.{name}.mgz").is_file() for hemi in HEMISPHERES):
-            return np.concatenate([self._checked(common / f"{hemi}.{name}.mgz") for hemi in HEMISPHERES])
-        if all((own / f"{hemi}.{name}.mgz").is_file() for hemi in HEMISPHERES):
-            return np.concatenate([self._from_own(own / f"{hemi}.{name}.mgz", hemi) for hemi in HEMISPHERES])
+        for folder in (own, common) if name.startswith(_DRAWN) else (common, own):
+            paths = {hemi: folder / f"{hemi}.{name}.mgz" for hemi in HEMISPHERES}
+            if all(path.is_file() for path in paths.values()):
+                parts = [self._checked(path) if folder == common else self._from_own(path, hemi) for hemi, path in paths.items()]
+                return np.concatenate(parts)
         return None
 
     def _checked(self, path: Path) -> npt.NDArray[Any]:

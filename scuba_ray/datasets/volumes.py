@@ -21,6 +21,8 @@ from scuba_ray.errors import DataError
 MEMORY = 64 << 20
 """Bytes of the buffer that volumes are streamed through, unless the caller says otherwise."""
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+_MGH_TYPES, _MGH_DATA = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2"}, 284
+"""MGH's type codes, and the byte at which its data begins."""
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
 
 
@@ -36,12 +38,7 @@ class Volumes:
     inter: float
     offset: int
     affine: npt.NDArray[np.float64]
-    """(4, 4): voxel indices, from 0, to millimetres."""
-
-    @property
-    def scaled(self) -> bool:
-        """Whether the header carries a scale of its own."""
-        return (self.slope, self.inter) != (1.0, 0.0)
+    """(4, 4): voxel indices, from 0, to millimetres; of a series of surface values (MGH) none, the identity."""
 
     def pick(self, voxel_V: npt.NDArray[np.int64], memory: int = MEMORY) -> npt.NDArray[np.float32]:
         """Stored values of some voxels in every volume, (count, V) float32, in one pass; the header's scale is not applied.
@@ -62,7 +59,8 @@ class Volumes:
         """
         # files store the first axis fastest
         place_V = np.ravel_multi_index(np.unravel_index(voxel_V, self.shape), self.shape, order="F")
-        size = int(np.prod(self.shape)) * self.dtype.itemsize
+        voxels = int(np.prod(self.shape))
+        size = voxels * self.dtype.itemsize
         rows = min(max(memory // size, 1), self.count)
         buffer = bytearray(rows * size)
         picked_TV = np.empty((self.count, len(voxel_V)), np.float32)
@@ -74,8 +72,8 @@ class Volumes:
                     wanted = min(rows, self.count - done) * size
                     got = _fill(file, memoryview(buffer)[:wanted])
                     whole = got // size
-                    block = np.frombuffer(buffer, self.dtype, count=whole * size // self.dtype.itemsize)
-                    picked_TV[done : done + whole] = block.reshape(whole, -1).take(place_V, axis=1)
+                    block = np.frombuffer(buffer, self.dtype, count=whole * voxels)
+                    picked_TV[done : done + whole] = block.reshape(whole, voxels).take(place_V, axis=1)
                     done += whole
                     if got < wanted:
                         raise EOFError("the file ends early")
@@ -109,12 +107,28 @@ def open_volumes(path: Path) -> Volumes:
     DataError
         If the file is missing, or no readable NIfTI or MGH.
     """
+    if path.suffix in {".mgh", ".mgz"}:
+        return _open_mgh(path)
     image = _load(path)
     proxy = image.dataobj
     shape = (*image.shape, 1, 1, 1)[:3]
     count = int(np.prod(image.shape[3:], dtype=np.int64))
     affine = np.asarray(image.affine, np.float64)
     return Volumes(path, shape, count, proxy.dtype, float(proxy.slope), float(proxy.inter), int(proxy.offset), affine)
+
+
+def _open_mgh(path: Path) -> Volumes:
+    """The header by itself: nibabel reads what follows the data too, for which a packed file has to be unpacked."""
+    if not path.is_file():
+        raise DataError(f"{path.name} is missing in {path.parent}")
+    try:
+        with _opened(path) as file:
+            version, *sizes, kind, _ = np.frombuffer(file.read(28), ">i4").tolist()
+    except (*_DAMAGED, OSError, ValueError) as error:
+        raise DataError(f"{path} is no readable MGH file: {error}") from error
+    if version != 1 or kind not in _MGH_TYPES or min(sizes) < 1:
+        raise DataError(f"{path} is no MGH file: version {version}, sizes {sizes}, type {kind}")
+    return Volumes(path, tuple(sizes[:3]), sizes[3], np.dtype(_MGH_TYPES[kind]), 1.0, 0.0, _MGH_DATA, np.eye(4))
 
 
 def read_volume(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:

@@ -91,10 +91,14 @@ def write_nsd(
     hemi_V: Sequence[str],
     vertex_V: np.ndarray | None = None,
     formats: Sequence[str] = ("nifti",),
+    ascending: bool = False,
 ) -> Planted:
-    """Write subject 1 of eight: the first `tests` stimuli are the shared ones. Responses are in percent signal change."""
+    """Write subject 1 of eight: the first `tests` stimuli are the shared ones. Responses are in percent signal change.
+
+    `ascending` numbers of images keep the stimuli's order, on which folds depend; NSD's own are in no order.
+    """
     regions, hemis = np.array(region_V), np.array([HEMISPHERES.index(hemi) for hemi in hemi_V])
-    image_S = write_design(root, stimulus_T, session_T, tests)
+    image_S = write_design(root, stimulus_T, session_T, tests, ascending)
     write_stimuli(root, pictures_S, image_S)
     voxels = len(regions)
     ijk_N3 = place_voxels(np.concatenate([hemis, np.arange(EARLY) % 2]))
@@ -112,10 +116,12 @@ def write_nsd(
     return planted
 
 
-def write_design(root: Path, stimulus_T: np.ndarray, session_T: np.ndarray, tests: int) -> np.ndarray:
+def write_design(root: Path, stimulus_T: np.ndarray, session_T: np.ndarray, tests: int, ascending: bool) -> np.ndarray:
     """The design and the list of images; returns the numbers (from 0) of subject 1's stimuli among all images."""
     images, own = int(stimulus_T.max()) + 1, int(stimulus_T.max()) + 1 - tests
     numbers = np.random.default_rng(1).permutation(tests + SUBJECTS * own) + 1
+    if ascending:
+        numbers[:images] = np.sort(numbers[:images])
     shared, rest = np.sort(numbers[:tests]), numbers[tests:].reshape(SUBJECTS, own)
     subjectim = np.concatenate([np.tile(shared, (SUBJECTS, 1)), rest], axis=1)
     trials_N = np.bincount(session_T)[1:]
@@ -308,4 +314,5 @@ def nsd_of_arrays(arrays: Path, root: Path, formats: Sequence[str] = ("nifti",))
         hemi_V=voxels["hemi"],
         vertex_V=np.array(voxels["vertex"]),
         formats=formats,
+        ascending=True,
     )

@@ -70,6 +70,7 @@ def test_a_small_buffer_changes_nothing(nsd: Planted) -> None:
     one = opened(nsd, format="nifti", memory_mb=1)
     one._memory = 3 * 2 * int(np.prod(SHAPE)) + 5
     np.testing.assert_array_equal(one.read_session(2), opened(nsd, format="nifti").read_session(2))
+    np.testing.assert_array_equal(one.read_session(2), opened(nsd, format="hdf5").read_session(2))
 
 
 def test_trials_name_the_pictures_that_were_shown(nsd: Planted) -> None:
