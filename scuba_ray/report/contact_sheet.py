@@ -134,7 +134,7 @@ def _cell(sheet: Image.Image, target: TargetImages, image: dict[str, Any], corne
 def _responses(target: TargetImages, image: dict[str, Any], name: str = "predicted") -> str:
     """A response by the captioned backbone's encoding model and, where there is one, by the independent judge's."""
     values = [image[name], image[f"{name}_independent"]] if target.judged else [image[name]]
-    return " / ".join("–" if value is None else f"{value:.2f}".replace("-", "−") for value in values) + " z"
+    return " / ".join("–" if value is None else f"{round(value, 2) + 0.0:.2f}".replace("-", "−") for value in values) + " z"
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, room: float) -> Sequence[str]:

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from scuba_ray.tables.store import RunFolder
 
 _COLUMNS = [
-    "subject", "backbone", "kind", "target", "method", "rank", "prompt", "predicted", "predicted_independent", "percentile",
-    "category",
+    "subject", "backbone", "target", "method", "rank", "prompt", "predicted", "predicted_independent", "percentile", "category",
 ]  # fmt: skip
 
 
@@ -33,8 +32,9 @@ def image_table(run: RunFolder, *, voxel: int | None = None, roi: str | None = N
     Returns
     -------
     pa.Table
-        subject, backbone, kind (roi, voxel, query), target, method, rank (from 0), prompt, predicted and predicted_independent
-        (mean response of the target's voxels, z), percentile (0 to 100, among stimuli), category (by the independent judge).
+        subject, backbone, target (a region, `voxel ID`, or a query), method, rank (from 0), prompt, predicted and
+        predicted_independent (mean response of the target's voxels, z), percentile (0 to 100, among stimuli), category (by the
+        independent judge).
 
     Raises
     ------
@@ -50,6 +50,7 @@ def image_table(run: RunFolder, *, voxel: int | None = None, roi: str | None = N
             made = made.filter(pc.and_(pc.equal(made["kind"], kind), pc.equal(made["target"], target)))
             if not made.num_rows:
                 raise ConfigError(f"this run made no images for {target}; it made some for {', '.join(known) or 'nothing'}")
+    made = made.drop_columns(["kind"])
     return made if limit is None else made.slice(0, limit)
 
 
@@ -63,8 +64,8 @@ def image_items(run: RunFolder, subject: str, backbone: str, voxel: int) -> list
 
 
 def _made(run: RunFolder, key: str | None = None) -> pa.Table:
-    table = run.read("images", key=key, columns=[*_COLUMNS, "stimulus_id"])
-    made = table.filter(pc.is_null(table["stimulus_id"])).select(_COLUMNS)
+    table = run.read("images", key=key, columns=[*_COLUMNS, "kind", "stimulus_id"])
+    made = table.filter(pc.is_null(table["stimulus_id"])).drop_columns(["stimulus_id"])
     return made.sort_by([(name, "ascending") for name in ("subject", "backbone", "kind", "target", "method", "rank")])
 
 

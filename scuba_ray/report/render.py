@@ -12,8 +12,11 @@ import pyarrow.csv
 
 Format = Literal["table", "json", "csv"]
 
-_HEADINGS = {"voxel_id": "voxel", "noise_ceiling": "ceiling", "r2": "R²", "roi": "ROI"}
-_WIDEST = "caption", "value"
+_HEADINGS = {
+    "voxel_id": "voxel", "noise_ceiling": "ceiling", "r2": "R²", "roi": "ROI", "predicted": "z",
+    "predicted_independent": "z of judge", "percentile": "pctile",
+}  # fmt: skip
+_WIDEST = "caption", "value", "prompt"
 """Columns that take the width the others leave."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from scuba_ray.errors import DataError
+from scuba_ray.report import page
 from scuba_ray.report.explorer import gather, write_report
 from scuba_ray.tables.store import RunFolder
 from tests.report.synthetic import HOSTILE, Written, write_run
@@ -63,10 +65,10 @@ def embedded(text: str) -> Any:
 
 
 def test_page_is_whole_and_points_nowhere_outside(text: str) -> None:
-    page = Page(text)
-    places = [value for _, name, value in page.attributes if name in {"src", "href", "action", "srcset", "data"}]
+    whole = Page(text)
+    places = [value for _, name, value in whole.attributes if name in {"src", "href", "action", "srcset", "data"}]
     assert places and all(value.startswith(("#", "data:")) for value in places)
-    own = "".join(page.texts["style"]) + page.texts["script"][-1]
+    own = "".join(whole.texts["style"]) + whole.texts["script"][-1]
     outside = re.findall(r"""(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}[^\s'"]*""", own)
     assert set(outside) <= {"http://www.w3.org/2000/svg"}, "an XML namespace is a name, nothing else may be named"
     assert not re.search(r"@import|\burl\((?!\$\{sheetLinks)|\bfetch\(|XMLHttpRequest|import\(", own)
@@ -185,3 +187,13 @@ def test_run_without_captions_is_a_data_error(tmp_path: Path, written: Written) 
 def test_page_of_2000_voxels_is_small(tmp_path: Path) -> None:
     written = write_run(tmp_path, voxels=2000)
     assert Path(write_report(written.run, written.config)).stat().st_size < 4e6
+
+
+def test_another_template_is_another_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = page.digest()
+    assets = Path(page.__file__).parent / "assets"
+    shutil.copytree(assets, tmp_path / "assets")
+    monkeypatch.setattr(page, "files", lambda package: tmp_path)
+    assert page.digest() == before
+    (tmp_path / "assets" / "panel.js").write_text("// nothing")
+    assert page.digest() != before

@@ -16,7 +16,7 @@ const howMany = ({ count, images, natural }) => {
   return count > images.length ? `best ${images.length} of ${all}` : all;
 };
 
-const twoPlaces = (value) => (value == null ? "–" : value.toFixed(2).replace("-", "−"));
+const twoPlaces = (value) => (value == null ? "–" : value.toFixed(2).replace(/^-0\.00$/, "0.00").replace("-", "−"));
 
 /** Predicted response by the captioned backbone's model and, where there is one, by the independent judge's. */
 function responseText(target, [own, independent]) {
