@@ -5,7 +5,7 @@ A mask expression joins terms by ` + ` (and), ` - ` (without) and ` & ` (only wi
     floc-faces + floc-places - prf-visualrois     collections of regions: where a voxel has any label of it
     streams:ventral,lateral                       labels of a collection, by the names in its colour table
     hcp-reliable:45                               the areas of HCP_MMP1 with the highest noise ceilings
-    masks/mine.nii.gz                             a mask file (NIfTI or .npy): larger than 0
+    masks/mine.nii.gz                             a mask file (NIfTI or .npy) below NSD's root, or anywhere: larger than 0
 
 `higher-visual` is BrainSCUBA's: all localiser regions, food where there are regions called food (NSD itself has none), and the
 45 most reliable HCP areas, without V1 to hV4. The published list of areas is not part of NSD, so the areas are found here: those
@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from scuba_ray.datasets.masks import Mask, evaluate, is_file
 from scuba_ray.datasets.nsd_folder import NsdFolder, read_colour_table
 from scuba_ray.datasets.nsd_space import Floats, Space
-from scuba_ray.datasets.volumes import SUFFIXES
 from scuba_ray.errors import ConfigError, DataError
 
 HIGHER_VISUAL = "higher-visual"
@@ -33,8 +33,6 @@ EARLY, FOOD, ATLAS = "prf-visualrois", "food", "HCP_MMP1"
 RELIABLE = 45
 """HCP areas that are counted as reliable (BrainSCUBA)."""
 _REPEATS = 3
-_OPERATORS = {"+", "-", "&"}
-Mask = npt.NDArray[np.bool_]
 
 
 class Masks:
@@ -62,16 +60,7 @@ class Masks:
         """
         if expression == HIGHER_VISUAL:
             expression = self._higher_visual()
-        words = [expression] if _is_file(expression) else expression.split()
-        if len(words) % 2 == 0 or not set(words[1::2]) <= _OPERATORS or set(words[::2]) & _OPERATORS:
-            raise ConfigError(
-                f"mask {expression!r}: wanted names or files joined by ' + ', ' - ' or ' & ', such as "
-                "'floc-faces + floc-places - prf-visualrois'"
-            )
-        inside_N = self._term(words[0])
-        for operator, word in zip(words[1::2], words[2::2], strict=True):
-            other_N = self._term(word)
-            inside_N = inside_N | other_N if operator == "+" else inside_N & (other_N if operator == "&" else ~other_N)
+        inside_N = evaluate(expression, self._term)
         if not inside_N.any():
             raise DataError(f"mask {expression!r} holds no voxel of {self._folder.name}")
         return inside_N
@@ -103,8 +92,8 @@ class Masks:
         return regions_V
 
     def _term(self, word: str) -> Mask:
-        if _is_file(word):
-            return self._space.mask(Path(word).expanduser())
+        if is_file(word):
+            return self._space.mask(self._folder.root / Path(word).expanduser())
         collection, _, wanted = word.partition(":")
         if collection == "hcp-reliable":
             if not re.fullmatch(r"[1-9]\d*", wanted):
@@ -181,7 +170,3 @@ def reliable_areas(label_N: npt.NDArray[np.int32], ncsnr_N: Floats, count: int) 
     mean = np.bincount(label_N[known_N], ceiling_N[known_N]) / np.maximum(voxels, 1)
     best = np.argsort(-mean, kind="stable")[:count]
     return np.isin(label_N, best[voxels[best] > 0])
-
-
-def _is_file(word: str) -> bool:
-    return word.endswith((*SUFFIXES, ".npy"))
