@@ -174,7 +174,8 @@ class Evidence:
                 seed=self.config.seed,
                 **self._model,
             )
-            inputs = [self.study.identity[subject.name], images.fingerprint, *(result.fingerprint for result in captions)]
+            made_of = [self._made("responses", subject.name), images, *captions]
+            inputs = [self.study.identity[subject.name], *(result.fingerprint for result in made_of)]
             inputs += [] if own is None else [own.fingerprint]
             rows, key = dataset.voxels().num_rows, f"{subject.name}/{reader.name}/{stage.judge}"
             how: dict[str, Any] = {"rows": rows, "chunk": settings.chunk, "here": self._few(rows)}
@@ -205,13 +206,17 @@ class Evidence:
         settings, key = self.config.encode, f"{subject.name}/{network.name}"
         rows, inputs = self.study.datasets[subject.name].stimuli().num_rows, [self.study.identity[subject.name]]
         if judge is None or (judge.by == "image" and self._fitted(judge)):
-            return next(result for result in self.steps.results if (result.table, result.key) == ("embeddings", key))
+            return self._made("embeddings", key)
         if judge.by == "caption":
             texts = EncodeCaptions(subject=subject, backbone=network, **self._model)
             key = f"{subject.name}/{caption_space(network.name)}"
             return self.steps.complete(texts, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
         pictures = EncodeStimuli(subject=subject, backbone=network, settings=settings, split="test", **self._model)
         return self.steps.complete(pictures, key=f"{key}+test", rows=rows, chunk=settings.chunk, inputs=inputs)
+
+    def _made(self, table: str, key: str) -> Result:
+        """What an earlier step of this run made."""
+        return next(result for result in self.steps.results if (result.table, result.key) == (table, key))
 
     def _few(self, voxels: int) -> bool:
         return self.config.device == "cpu" and voxels <= FEW

@@ -15,6 +15,7 @@ from scuba_ray.errors import ConfigError
 from scuba_ray.protocols import LOW_LEVEL, Backbone, Resources, Scaling
 from scuba_ray.stages import cautions
 from scuba_ray.stages.audit_index import AuditIndex, sampled
+from scuba_ray.stages.average_repeats import AverageRepeats
 from scuba_ray.stages.bands import PartitionVariance
 from scuba_ray.stages.caption import Caption
 from scuba_ray.stages.encode import EncodeStimuli
@@ -25,14 +26,17 @@ from scuba_ray.stages.imported import ImportWeights
 from scuba_ray.stages.jittered import jitters
 from scuba_ray.stages.project import Project
 from scuba_ray.stages.project_index import ProjectIndex, check_index
+from scuba_ray.stages.read_sessions import ReadSessions
 from scuba_ray.stages.significance import Significance
 from scuba_ray.stages.study import Study
-from scuba_ray.tables.progress import Result
+from scuba_ray.tables.progress import Result, Scratch
 from scuba_ray.tables.steps import Steps
 from scuba_ray.tables.store import RunFolder
 
 SIGNIFICANCE_CHUNK = 8192
 """Voxels per part of the table `voxels`."""
+PREPARED_HERE = 256 << 20
+"""Bytes of single trials (T * V * 4) up to which they are prepared in this process: workers would take longer to start."""
 OWN_BANK = "images"
 """What the pictures of a run's own bank are called in it."""
 
@@ -50,6 +54,17 @@ class Methods:
         if self.config.bank.similar is not None and not self.study.datasets:
             raise ConfigError("bank.similar leaves out pictures like a subject's test images, and no subject has a data set")
 
+    def prepare(self, subject: SubjectConfig) -> Result:
+        """Standardise responses per session and average repeats: every session is read once, then a block of voxels at a time."""
+        settings, dataset = self.config.prepare, self.study.datasets[subject.name]
+        worker = Resources(cpus=self.config.engine.cpus_per_worker)
+        first = ReadSessions(subject=subject, settings=settings, resources=worker)
+        sessions = Scratch(first, rows=len(dataset.trials()["session"].unique()), chunk=1)
+        stage = AverageRepeats(subject=subject, run=self.folder, resources=worker)
+        voxels, trials = dataset.voxels().num_rows, dataset.trials().num_rows
+        how: dict[str, Any] = {"rows": voxels, "chunk": settings.chunk, "here": trials * voxels * 4 <= PREPARED_HERE}
+        return self.steps.complete(stage, key=subject.name, inputs=[self.study.identity[subject.name]], scratch=sessions, **how)
+
     def encode(self, subject: SubjectConfig, backbone: Backbone) -> Result:
         """Embed what the subject saw (METHOD: raw CLIP embeddings; they are normalised where they are read)."""
         settings = self.config.encode
@@ -60,14 +75,14 @@ class Methods:
             stage, key=_key(subject, backbone), rows=rows, chunk=settings.chunk, inputs=[self.study.identity[subject.name]]
         )
 
-    def fit(self, subject: SubjectConfig, backbone: Backbone, embeddings: Result) -> Result:
+    def fit(self, subject: SubjectConfig, backbone: Backbone, embeddings: Result, responses: Result) -> Result:
         """Fit a linear encoding model per voxel and judge it on held-out images; then the false-discovery rate over all."""
         settings, key = self.config.fit, _key(subject, backbone)
         space: dict[str, Any] = {"backbone": backbone.name, "dim": backbone.dim, "run": self.folder}
         features: dict[str, Any] = {"scaling": backbone.scaling, "encode": self.config.encode}
         features["network"] = backbone if jitters(settings, backbone.scaling) else None
         stage = Fit(subject=subject, settings=settings, seed=self.config.seed, **features, **space, **self._model)
-        inputs = [self.study.identity[subject.name], embeddings.fingerprint]
+        inputs = [self.study.identity[subject.name], embeddings.fingerprint, responses.fingerprint]
         rows = self.study.datasets[subject.name].voxels().num_rows
         fits = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
         finish = Significance(subject=subject.name, resources=Resources(), **space)
@@ -86,7 +101,7 @@ class Methods:
         return self.steps.complete(stage, key=key, rows=rows, chunk=self.config.encode.chunk, inputs=inputs)
 
     def bands(self, subject: SubjectConfig, backbone: Backbone, second: str, inputs: Sequence[Result]) -> Result:
-        """Ask what the image embedding explains beyond a second feature set; `inputs` are both embeddings first."""
+        """Ask what the image embedding explains beyond a second feature set; `inputs`: both embeddings, then the rest."""
         settings, device = self.config.fit, self.config.device
         scalings: tuple[Scaling, Scaling] = (backbone.scaling, "standard" if second == LOW_LEVEL else backbone.scaling)
         one, two = (FeatureSpace(self.folder, of.key, how, device) for of, how in zip(inputs[:2], scalings, strict=True))
@@ -162,9 +177,10 @@ class Methods:
 
     def report(self) -> str:
         """Write the page that shows all of it."""
+        from scuba_ray.report import page
         from scuba_ray.report.explorer import write_report
 
-        inputs = [__version__, self.config.name, self.config.report.model_dump_json()]
+        inputs = [__version__, page.digest(), self.config.name, self.config.report.model_dump_json()]
         return self.steps.once("report", inputs, lambda: write_report(self.folder, self.config))
 
     @property

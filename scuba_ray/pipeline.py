@@ -1,4 +1,4 @@
-"""A run, as the paper's Methods section has it: encode, fit, project, caption, synthesize, analyze, report.
+"""A run, as the paper's Methods section has it: prepare, encode, fit, project, caption, synthesize, analyze, report.
 
 Every backbone of the configuration is fitted. The weights that are projected and captioned are those of the one backbone the
 captioner was trained for, and the bank is made of its embeddings.
@@ -51,17 +51,17 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
                 if subject.weights is not None:
                     voxels[subject.name, study.reader.name] = method.take_over(subject)
                     continue
-                embeddings = {}
+                responses, embeddings = method.prepare(subject), {}
                 for backbone in study.spaces:
                     embeddings[backbone.name] = method.encode(subject, backbone)
-                    voxels[subject.name, backbone.name] = method.fit(subject, backbone, embeddings[backbone.name])
+                    voxels[subject.name, backbone.name] = method.fit(subject, backbone, embeddings[backbone.name], responses)
                 for backbone in study.backbones:
                     if LOW_LEVEL in config.fit.bands:
-                        baseline = voxels[subject.name, LOW_LEVEL]
-                        method.bands(subject, backbone, LOW_LEVEL, [embeddings[backbone.name], embeddings[LOW_LEVEL], baseline])
+                        low = [embeddings[LOW_LEVEL], responses, voxels[subject.name, LOW_LEVEL]]
+                        method.bands(subject, backbone, LOW_LEVEL, [embeddings[backbone.name], *low])
                     if "caption" in config.fit.bands:
                         texts = method.encode_captions(subject, backbone)
-                        method.bands(subject, backbone, "caption", [embeddings[backbone.name], texts])
+                        method.bands(subject, backbone, "caption", [embeddings[backbone.name], texts, responses])
             bank = method.bank()
             fitted = {subject.name: voxels[subject.name, study.reader.name] for subject in config.subjects}
             # one after the other, while the bank is held

@@ -25,7 +25,7 @@ from scuba_ray.tables.store import RunFolder
 from tests.models.tiny import TOWERS, WORDS
 
 STIMULI, TEST, REPEATS, SESSIONS, BANK = 60, 15, 2, 2, 90
-TABLES = ("embeddings", "bank", "fits", "voxels", "projections", "captions")
+TABLES = ("responses", "embeddings", "bank", "fits", "voxels", "projections", "captions")
 OK, CONSTANT, BAD = 10, 10, 11
 """Voxels 0 to 9 answer to the pictures' colours; voxel 10 is constant; most trials of voxel 11 are missing."""
 
@@ -119,6 +119,7 @@ class TinyStudy:
             "engine": {"name": "local"},
             "subjects": [{"name": "subj01", "path": str(self.folder / "subject")}],
             "backbones": [{"name": "tiny", "model": f"local-dir:{self.folder / 'backbone'}"}],
+            "prepare": {"chunk": 5},
             "encode": {"batch": 16, "chunk": 25},
             "fit": {"chunk": 5, "permutations": 50, "folds": 3, "alphas": 5, "low_level": False, "bands": []},
             "bank": {"images": str(self.folder / "pictures")},

@@ -10,7 +10,6 @@ from scipy.stats import spearmanr
 
 from scuba_ray.config import RunConfig, make_config
 from scuba_ray.datasets import make_dataset
-from scuba_ray.datasets.preparation import prepare
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.pipeline import run
@@ -18,6 +17,7 @@ from scuba_ray.report.compare import WIDTH, comparison_table, for_people
 from scuba_ray.report.render import render
 from scuba_ray.tables.columns import matrix
 from scuba_ray.tables.store import RunFolder
+from tests.preparing import written_out
 from tests.study import OK, TinyStudy, write_backbone
 
 
@@ -57,7 +57,7 @@ def test_a_score_is_the_rank_correlation_of_similarity_and_response(config: RunC
     embeddings = rows(finished.read("embeddings", key=f"subj01/{space}"), split="test")
     dataset = make_dataset(config.subjects[0])
     place = pc.index_in(embeddings["stimulus_id"], value_set=dataset.stimuli()["stimulus_id"].combine_chunks()).to_numpy()
-    prepared = prepare(dataset, 0, dataset.voxels().num_rows)
+    Y_SV = written_out(dataset)
     ids = dataset.voxels()["voxel_id"].to_pylist()
     scores = rows(finished.read("scores"), judge=judge)
     assert scores.num_rows == finished.read("captions").num_rows + 3 * OK, "every caption, and three controls for each voxel"
@@ -66,7 +66,7 @@ def test_a_score_is_the_rank_correlation_of_similarity_and_response(config: RunC
     image_SD /= np.linalg.norm(image_SD, axis=1, keepdims=True)
     for row in scores.to_pylist()[::7]:
         text_D = network.embed_texts([row["caption"]])[0].numpy()
-        response_S = prepared.Y_SV[place, ids.index(row["voxel_id"])]
+        response_S = Y_SV[place, ids.index(row["voxel_id"])]
         expected = spearmanr(image_SD @ text_D, response_S).statistic
         assert row["heldout_r"] == pytest.approx(expected, abs=0.02), "embeddings are stored in half precision"
     assert (scores["drive_percentile"].null_count == 0) == (judge == "own"), "drives need weights in the judge's space"

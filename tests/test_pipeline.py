@@ -50,7 +50,8 @@ def rewritten(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 
 
 def test_tables_have_their_schemas_keys_and_rows(finished: RunFolder) -> None:
-    rows = {"embeddings": STIMULI, "bank": BANK, "fits": OK + 2, "voxels": OK + 2, "projections": OK * 6, "captions": OK * 6}
+    rows = {"responses": OK + 2, "embeddings": STIMULI, "bank": BANK}
+    rows |= {"fits": OK + 2, "voxels": OK + 2, "projections": OK * 6, "captions": OK * 6}
     for name, count in rows.items():
         table = finished.read(name)
         assert table.schema.equals(schema_for(name, 24)), name
@@ -121,7 +122,7 @@ def test_run_json_says_what_was_done(finished: RunFolder, study: TinyStudy) -> N
     assert document["versions"]["torch"] and document["scuba_ray"]
     steps = document["steps"]
     assert [name.split()[0] for name in steps] == [
-        *("encode", "fit", "significance", "scan", "admit", "bank", "project", "caption", "report")
+        *("read", "prepare", "encode", "fit", "significance", "scan", "admit", "bank", "project", "caption", "report")
     ]
     assert steps["encode subj01/tiny"]["rows"] == STIMULI and steps["encode subj01/tiny"]["chunks"] == 3
     assert (Path(finished.location) / "report" / "index.html").stat().st_size > 1000
@@ -160,12 +161,13 @@ def test_a_changed_beta_computes_project_and_after_only(finished: RunFolder, stu
     assert len(after) == len(before), "the old generation is gone"
 
 
-def test_a_changed_chunk_changes_no_value(finished: RunFolder, study: TinyStudy, tmp_path: Path) -> None:
-    fit = {**study.settings()["fit"], "chunk": 7}
-    folder, config = copy_of(finished, study, tmp_path, fit=fit)
+@pytest.mark.parametrize(("step", "table"), [("fit", "fits"), ("prepare", "responses")])
+def test_a_changed_chunk_changes_no_value(finished: RunFolder, study: TinyStudy, tmp_path: Path, step: str, table: str) -> None:
+    changed = {**study.settings()[step], "chunk": 7}
+    folder, config = copy_of(finished, study, tmp_path, **{step: changed})
     before = parts(folder)
     run(config)
-    assert {name.split("/")[0] for name in rewritten(before, parts(folder))} == {"fits"}, "nothing depends on how rows are cut"
+    assert {name.split("/")[0] for name in rewritten(before, parts(folder))} == {table}, "nothing depends on how rows are cut"
     assert_equal_tables(finished, folder)
 
 
@@ -174,7 +176,7 @@ def test_one_damaged_part_is_the_only_one_computed_again(
     finished: RunFolder, study: TinyStudy, tmp_path: Path, damage: str
 ) -> None:
     folder, config = copy_of(finished, study, tmp_path)
-    for table in ("embeddings", "fits", "captions"):
+    for table in ("responses", "embeddings", "fits", "captions"):
         part = sorted(Path(folder.location, table).glob("*.parquet"))[1]
         before = parts(folder)
         data = part.read_bytes()

@@ -85,6 +85,8 @@ class Agreement:
         }
         if any(subject.weights is None for subject in config.subjects):
             self.inputs["embeddings"] = ("subject", "backbone", "stimulus_id", "split", "embedding")
+            # named for what it is made of; the responses themselves are read from the run folder, some voxels at a time
+            self.inputs["responses"] = ("subject", "voxel_id")
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Seed and number of permutations; data sets and models are in what made the captions."""
@@ -97,7 +99,8 @@ class Agreement:
         captions = captions.filter(pc.and_(whole, pc.equal(captions["method"], METHOD)))
         rows: list[dict[str, Any]] = []
         for backbone in sorted(set(captions["backbone"].to_pylist())):
-            mine = {name: table.filter(pc.equal(table["backbone"], backbone)) for name, table in tables.items()}
+            tidy = {name: table for name, table in tables.items() if "backbone" in table.column_names}
+            mine = {name: table.filter(pc.equal(table["backbone"], backbone)) for name, table in tidy.items()}
             mine["captions"] = captions.filter(pc.equal(captions["backbone"], backbone))
             rois, words, said = sayings(mine, self._config, backbone)
             rows += compare(rois, words, said, backbone=backbone, seed=self._config.seed)

@@ -13,15 +13,16 @@ import torch
 from scuba_ray.analyses.agreement_measures import Floats, Sayings, unit
 from scuba_ray.config import RunConfig, SubjectConfig
 from scuba_ray.datasets import make_dataset
-from scuba_ray.datasets.preparation import prepare
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.tables.columns import matrix
+from scuba_ray.tables.responses import read_responses
 from scuba_ray.tables.schemas import WHOLE_BANK
+from scuba_ray.tables.store import RunFolder
 
 TEXTS = 256
 """Captions per pass of the text tower."""
 VOXELS = 256
-"""Voxels whose responses are read together: 2 * trials * VOXELS * 4 bytes."""
+"""Voxels whose responses are read together: stimuli * VOXELS * 4 bytes, and a part of the table."""
 
 
 def sayings(tables: Mapping[str, pa.Table], config: RunConfig, backbone: str) -> tuple[list[str], int, dict[str, Sayings]]:
@@ -73,11 +74,13 @@ def measured_responses(
         if len(seen):
             X_SD = unit(matrix(seen["embedding"]).astype(np.float64))
             ids = tables["captions"].filter(pc.equal(tables["captions"]["subject"], subject.name))["voxel_id"]
-            measured[subject.name] = X_SD, _means(subject, seen["stimulus_id"], ids, rois)
+            measured[subject.name] = X_SD, _means(RunFolder(config.out), subject, seen["stimulus_id"], ids, rois)
     return measured
 
 
-def _means(subject: SubjectConfig, stimuli: pa.ChunkedArray, voxel_ids: pa.ChunkedArray, rois: Sequence[str]) -> Floats:
+def _means(
+    run: RunFolder, subject: SubjectConfig, stimuli: pa.ChunkedArray, voxel_ids: pa.ChunkedArray, rois: Sequence[str]
+) -> Floats:
     """Mean prepared response of each region's voxels to some stimuli, (R, S); zeros where a region has no voxel."""
     dataset = make_dataset(subject)
     rows_S = pc.index_in(stimuli, dataset.stimuli()["stimulus_id"].combine_chunks()).to_numpy()
@@ -89,7 +92,7 @@ def _means(subject: SubjectConfig, stimuli: pa.ChunkedArray, voxel_ids: pa.Chunk
     for start in range(0, len(voxels), VOXELS):
         block_RV = member_RV[:, start : start + VOXELS]
         if block_RV.any():
-            Y_SV = prepare(dataset, start, start + block_RV.shape[1]).Y_SV[rows_S]
+            Y_SV = read_responses(run, subject.name, start, start + block_RV.shape[1]).Y_SV[rows_S]
             total_RS += block_RV.astype(np.float64) @ Y_SV.T
     means_RS: Floats = total_RS / np.maximum(member_RV.sum(1, keepdims=True), 1)
     return means_RS

@@ -5,6 +5,7 @@ Every error names the path of the setting that failed, what it got and what it m
 
 from scuba_ray.config.evidence import ConceptsConfig, DescribeConfig, EndpointConfig, LavcaConfig, LocalModelConfig
 from scuba_ray.config.parts import Part
+from scuba_ray.config.preparation import PrepareConfig
 from scuba_ray.config.run import RunConfig, backbone_config, load_config, make_config
 from scuba_ray.config.scoring import JudgeConfig, RerankConfig, ScoreConfig, SupportConfig
 from scuba_ray.config.steps import BankConfig, CaptionConfig, EncodeConfig, FitConfig, ProjectConfig, ReportConfig
@@ -27,6 +28,7 @@ __all__ = [
     "LavcaConfig",
     "LocalModelConfig",
     "Part",
+    "PrepareConfig",
     "ProbeConfig",
     "ProjectConfig",
     "ReportConfig",

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from scuba_ray.config.evidence import ConceptsConfig, LavcaConfig
 from scuba_ray.config.messages import in_words
 from scuba_ray.config.parts import Part, registered
+from scuba_ray.config.preparation import PrepareConfig
 from scuba_ray.config.scoring import RerankConfig, ScoreConfig, SupportConfig
 from scuba_ray.config.settings import apply_override, read_settings
 from scuba_ray.config.steps import BankConfig, CaptionConfig, EncodeConfig, FitConfig, ProjectConfig, ReportConfig
@@ -33,6 +34,7 @@ class RunConfig(Part):
     engine: EngineConfig = EngineConfig()
     subjects: tuple[SubjectConfig, ...] = Field(min_length=1)
     backbones: tuple[Annotated[BackboneConfig, BeforeValidator(backbone_of)], ...] = Field(min_length=1)
+    prepare: PrepareConfig = PrepareConfig()
     encode: EncodeConfig = EncodeConfig()
     fit: FitConfig = FitConfig()
     bank: BankConfig

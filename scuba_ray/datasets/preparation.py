@@ -2,13 +2,19 @@
 
 METHOD section 1. The published code standardises a session with all its trials, test trials included; here a session's mean and
 deviation come from its *training* trials alone and are applied to its test trials, so nothing of the test set enters a fit.
+
+A trial is missing where it is NaN or infinite, or where the voxel does not vary over the session's training trials (or there are
+none): it has no z-score, counts as 0, the session's mean, and is counted. Everything here is a function of some voxels: any cut
+gives the same numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 import torch
 
@@ -17,104 +23,139 @@ from scuba_ray.protocols import SubjectDataset
 
 EPSILON = 1e-6
 """Added to a session's deviation before dividing by it (published value)."""
-_TILE = 64
-"""Voxels whose ceilings are estimated together, in float64."""
 BAD_SHARE = 0.1
 """A voxel is marked `bad` when more than this share of its trials is missing."""
+_TILE = 64
+"""Voxels that are computed together in float64."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Responses of a run of voxels, one row per stimulus in the order of `dataset.stimuli()`.
+class Trials:
+    """Which stimulus each trial showed, and when."""
 
-    `status_V` is `ok`, `constant` (its training responses vary in no session: its row of `Y_SV` is 0) or `bad` (more than
-    `BAD_SHARE` of its trials missing). A trial is missing where it is NaN or infinite, or where the voxel is constant over the
-    session's training trials; it counts as 0, the session's mean, and is counted in `bad_trials_V`.
-    """
+    session_T: npt.NDArray[np.int64]
+    stimulus_T: npt.NDArray[np.int64]
+    """Row of `dataset.stimuli()`."""
+    train_S: npt.NDArray[np.bool_]
+    """The training stimuli; the others are test stimuli."""
 
-    Y_SV: np.ndarray
-    """(S, V) float32: standardised, repeats averaged."""
-    train_S: np.ndarray
-    """(S,) bool: the training stimuli; the others are test stimuli."""
-    repeats_S: np.ndarray
-    """(S,) int64: trials of each stimulus."""
-    noise_ceiling_V: np.ndarray
-    """(V,) float32: share of the averaged test responses' variance that is signal; NaN where it cannot be known."""
-    bad_trials_V: np.ndarray
-    """(V,) int32."""
-    status_V: tuple[str, ...]
+    @property
+    def sessions(self) -> list[int]:
+        """The sessions, in rising order."""
+        return [int(session) for session in np.unique(self.session_T)]
+
+    @property
+    def repeats_S(self) -> npt.NDArray[np.int64]:
+        """Trials of each stimulus."""
+        return np.bincount(self.stimulus_T, minlength=len(self.train_S))
 
 
-def prepare(dataset: SubjectDataset, start: int, stop: int) -> Prepared:
-    """Read and prepare the voxels `[start, stop)`. Peak memory is about 2 * T * (stop - start) * 4 bytes.
-
-    The noise ceiling comes from the data set's own ncsnr where it has one, else from the repeats of all its stimuli; either way
-    it is the ceiling of the *test* responses, each averaged over its repeats (of all responses where there is no test stimulus).
-    Without repeats it is NaN.
-    """
+def trials_of(dataset: SubjectDataset) -> Trials:
+    """The trials of a data set, as arrays."""
     stimuli, trials = dataset.stimuli(), dataset.trials()
-    train_S = np.asarray(pc.equal(stimuli["split"], "train"))
-    stimulus_T = np.asarray(pc.index_in(trials["stimulus_id"], stimuli["stimulus_id"].combine_chunks()), dtype=np.int64)
-    repeats_S = np.bincount(stimulus_T, minlength=len(stimuli))
-    session_T = np.asarray(trials["session"])
-    Z_TV = np.empty((len(trials), stop - start), np.float32)
-    for session in np.unique(session_T):
-        Z_TV[session_T == session] = dataset.read_session(int(session))[:, start:stop]
-    bad_trials_V, status_V = standardise(Z_TV, session_T, train_S[stimulus_T])
-    order_T = np.argsort(stimulus_T, kind="stable")
-    first_S = np.concatenate([[0], np.cumsum(repeats_S)[:-1]])
-    Y_SV = np.add.reduceat(Z_TV[order_T], first_S, axis=0) / repeats_S[:, None].astype(np.float32)
-    scored_S = repeats_S if train_S.all() else repeats_S[~train_S]
-    ncsnr_V = dataset.voxels()["ncsnr"].slice(start, stop - start).to_numpy(zero_copy_only=False).astype(np.float32)
-    ceiling_V = _ceilings(ncsnr_V, Z_TV, stimulus_T, scored_S)
-    ceiling_V[[status != "ok" for status in status_V]] = np.nan
-    return Prepared(Y_SV, train_S, repeats_S, ceiling_V, bad_trials_V, status_V)
+    return Trials(
+        session_T=np.asarray(trials["session"], dtype=np.int64),
+        stimulus_T=np.asarray(pc.index_in(trials["stimulus_id"], stimuli["stimulus_id"].combine_chunks()), dtype=np.int64),
+        train_S=np.asarray(pc.equal(stimuli["split"], "train")),
+    )
 
 
-def standardise(X_TV: np.ndarray, session_T: np.ndarray, training_T: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """z-score `X_TV` in place, per voxel and session, with mean and deviation of the session's training trials.
+@dataclass(frozen=True)
+class Standardised:
+    """Some voxels in one session."""
+
+    Z_VT: npt.NDArray[np.float32]
+    """z-scores, 0 where a trial is missing."""
+    bad_trials_V: npt.NDArray[np.int32]
+    """Trials that are missing."""
+    varies_V: npt.NDArray[np.bool_]
+    """Whether the training trials differ."""
+    training_trials_V: npt.NDArray[np.int32]
+    """Training trials that are neither NaN nor infinite."""
+
+
+def standardise(X_VT: npt.NDArray[np.floating], training_T: npt.NDArray[np.bool_]) -> Standardised:
+    """z-score one session's trials, per voxel, by mean and deviation of its training trials.
+
+        z = (x - mean_training) / (deviation_training + EPSILON)
+
+    Parameters
+    ----------
+    X_VT : array of shape (V, T_s)
+        Some voxels' trials. Computed in float64, a few voxels at a time.
+    training_T : array of bool of shape (T_s,)
+    """
+    tiles = [_standardised(X_VT[start : start + _TILE], training_T) for start in range(0, len(X_VT), _TILE)]
+    return Standardised(
+        Z_VT=np.concatenate([tile.Z_VT for tile in tiles]),
+        bad_trials_V=np.concatenate([tile.bad_trials_V for tile in tiles]),
+        varies_V=np.concatenate([tile.varies_V for tile in tiles]),
+        training_trials_V=np.concatenate([tile.training_trials_V for tile in tiles]),
+    )
+
+
+def _standardised(X_VT: npt.NDArray[np.floating], training_T: npt.NDArray[np.bool_]) -> Standardised:
+    block = X_VT.astype(np.float64)
+    missing = ~np.isfinite(block)
+    training = training_T & ~missing
+    count_V1 = training.sum(1, keepdims=True)
+    block[missing] = 0
+    mean_V1 = np.where(training, block, 0).sum(1, keepdims=True) / np.maximum(count_V1, 1)
+    variance_V1 = np.where(training, (block - mean_V1) ** 2, 0).sum(1, keepdims=True) / np.maximum(count_V1, 1)
+    varies_V = np.where(training, block, -np.inf).max(1) > np.where(training, block, np.inf).min(1)
+    missing |= ~varies_V[:, None]
+    Z_VT = np.where(missing, 0, (block - mean_V1) / (np.sqrt(variance_V1) + EPSILON)).astype(np.float32)
+    return Standardised(Z_VT, missing.sum(1, dtype=np.int32), varies_V, count_V1[:, 0].astype(np.int32))
+
+
+def statuses(
+    bad_trials_V: npt.NDArray[np.integer], trials: int, varies_V: npt.NDArray[np.bool_], seen_V: npt.NDArray[np.bool_]
+) -> list[str]:
+    """What to say of voxels after all their sessions.
+
+    Parameters
+    ----------
+    bad_trials_V : array of shape (V,)
+        Missing ones of all the `trials`.
+    varies_V, seen_V : array of bool of shape (V,)
+        Whether the training trials of any session differ; whether there are any.
 
     Returns
     -------
-    bad_trials_V : array of shape (V,), int32
-        Trials that are missing, and are 0 now.
-    status_V : tuple of str
-        See `Prepared`.
+    list of str
+        `ok`, `constant` (its training trials differ in no session) or `bad` (more than `BAD_SHARE` of its trials are missing).
     """
-    voxels = X_TV.shape[1]
-    bad_V = np.zeros(voxels, np.int32)
-    varies_V, seen_V = np.zeros(voxels, bool), np.zeros(voxels, bool)
-    for session in np.unique(session_T):
-        rows = np.flatnonzero(session_T == session)
-        block = X_TV[rows].astype(np.float64)
-        missing = ~np.isfinite(block)
-        training = training_T[rows, None] & ~missing
-        count_V = training.sum(0)
-        block[missing] = 0
-        mean_V = np.where(training, block, 0).sum(0) / np.maximum(count_V, 1)
-        sd_V = np.sqrt(np.where(training, (block - mean_V) ** 2, 0).sum(0) / np.maximum(count_V, 1))
-        flat_V = np.where(training, block, -np.inf).max(0) <= np.where(training, block, np.inf).min(0)
-        missing |= flat_V
-        X_TV[rows] = np.where(missing, 0, (block - mean_V) / (sd_V + EPSILON))
-        bad_V += missing.sum(0, dtype=np.int32)
-        varies_V |= ~flat_V
-        seen_V |= count_V > 0
-    return bad_V, tuple(_status(*voxel) for voxel in zip(bad_V > BAD_SHARE * len(X_TV), varies_V, seen_V, strict=True))
+    names_V = np.where(seen_V & ~varies_V, "constant", np.where(bad_trials_V > BAD_SHARE * trials, "bad", "ok"))
+    names: list[str] = names_V.tolist()
+    return names
 
 
-def _status(many_missing: bool, varies: bool, seen: bool) -> str:
-    if seen and not varies:
-        return "constant"
-    return "bad" if many_missing else "ok"
+def averaged(Z_VT: npt.NDArray[np.float32], trials: Trials) -> npt.NDArray[np.float32]:
+    """Mean over the repeats of each stimulus, (V, S)."""
+    order_T = np.argsort(trials.stimulus_T, kind="stable")
+    repeats_S = trials.repeats_S
+    first_S = np.concatenate([[0], np.cumsum(repeats_S)[:-1]])
+    Y_VS: npt.NDArray[np.float32] = np.add.reduceat(Z_VT[:, order_T], first_S, axis=1)
+    Y_VS /= repeats_S.astype(np.float32)
+    return Y_VS
 
 
-def _ceilings(ncsnr_V: np.ndarray, Z_TV: np.ndarray, stimulus_T: np.ndarray, scored_S: np.ndarray) -> np.ndarray:
-    """Noise ceilings (V,) float32: from ncsnr where it is known, else from repeats, a tile of voxels at a time."""
-    repeats = torch.from_numpy(scored_S)
-    ceiling_V = noise_ceiling_from_ncsnr(torch.from_numpy(ncsnr_V), repeats).numpy()
+def noise_ceilings(
+    Z_VT: npt.NDArray[np.float32], ncsnr_V: npt.NDArray[np.float32], trials: Trials, status: Sequence[str]
+) -> npt.NDArray[np.float32]:
+    """Share (V,) of the variance of averaged test responses that is signal; NaN where it cannot be known or is of no use.
+
+    From the data set's own ncsnr where it is not NaN, else from the repeats of all stimuli; either way it is the ceiling of the
+    *test* responses, each averaged over its repeats (of all responses where there is no test stimulus). Without repeats, and
+    where the status is not `ok`, it is NaN.
+    """
+    repeats_S, train_S = trials.repeats_S, trials.train_S
+    scored = torch.from_numpy(repeats_S if train_S.all() else repeats_S[~train_S])
+    ceiling_V: npt.NDArray[np.float32] = noise_ceiling_from_ncsnr(torch.from_numpy(ncsnr_V), scored).numpy()
     unknown = np.flatnonzero(np.isnan(ncsnr_V))
-    stimulus = torch.from_numpy(stimulus_T)
+    stimulus = torch.from_numpy(trials.stimulus_T)
     for start in range(0, len(unknown), _TILE):
         tile = unknown[start : start + _TILE]
-        ceiling_V[tile] = noise_ceiling_from_repeats(torch.from_numpy(Z_TV[:, tile]), stimulus, repeats).numpy()
+        ceiling_V[tile] = noise_ceiling_from_repeats(torch.from_numpy(Z_VT[tile].T), stimulus, scored).numpy()
+    ceiling_V[[one != "ok" for one in status]] = np.nan
     return ceiling_V

@@ -27,11 +27,11 @@ from scuba_ray.config import FitConfig, SubjectConfig
 from scuba_ray.core.banded import BAND_WEIGHTS, Bands, Partition, banded_ridge, partition_variance, prepare_bands
 from scuba_ray.core.ridge import fold_of_images
 from scuba_ray.datasets import make_dataset
-from scuba_ray.datasets.preparation import prepare
 from scuba_ray.errors import DataError
 from scuba_ray.protocols import LOW_LEVEL, Chunk, Resources, StageOutput, SubjectDataset
 from scuba_ray.stages.features import FeatureSpace, TwoSpaces
 from scuba_ray.tables.columns import numbers, table_of
+from scuba_ray.tables.responses import read_responses
 from scuba_ray.tables.schemas import BANDS, SIGNIFICANT
 
 NEXT_TO_NOTHING = 0.2
@@ -107,7 +107,7 @@ class PartitionVariance:
     def __call__(self, rows: pa.Table) -> StageOutput:
         columns = rows["column"].to_numpy()
         start = int(columns.min())
-        prepared = prepare(self._dataset, start, int(columns.max()) + 1)
+        prepared = read_responses(self.spaces[0].run, self.subject.name, start, int(columns.max()) + 1)
         mine = columns - start
         Y_SV = torch.tensor(prepared.Y_SV[:, mine], device=self.device)
         usable = np.array([prepared.status_V[voxel] == "ok" for voxel in mine])

@@ -29,12 +29,12 @@ from scuba_ray.core.ridge import Gram, RidgeFit, fold_of_images, prepare_gram, r
 from scuba_ray.core.sgd import SgdFit, sgd
 from scuba_ray.core.statistics import normalised_r2, pearson, permutation_p, r2, split_half_cosine
 from scuba_ray.datasets import make_dataset
-from scuba_ray.datasets.preparation import Prepared, prepare
 from scuba_ray.errors import DataError
 from scuba_ray.protocols import Backbone, Chunk, Resources, Scaling, StageOutput, SubjectDataset
 from scuba_ray.stages.features import FeatureSpace, Images
 from scuba_ray.stages.jittered import JitteredFeatures, jitters
 from scuba_ray.tables.columns import numbers, table_of, vectors
+from scuba_ray.tables.responses import Prepared, read_responses
 from scuba_ray.tables.schemas import fits_schema
 from scuba_ray.tables.store import RunFolder
 
@@ -161,7 +161,7 @@ class Fit:
     def __call__(self, rows: pa.Table) -> StageOutput:
         columns = rows["column"].to_numpy()
         start = int(columns.min())
-        prepared = prepare(self._dataset, start, int(columns.max()) + 1)
+        prepared = read_responses(self.run, self.subject.name, start, int(columns.max()) + 1)
         mine = columns - start
         Y_SV = torch.tensor(prepared.Y_SV[:, mine], device=self.device)
         weights = self._train(Y_SV[self._training.rows_S])

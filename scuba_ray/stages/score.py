@@ -24,11 +24,11 @@ from scuba_ray.config import SubjectConfig
 from scuba_ray.core.scoring import caption_scores, drive_percentiles
 from scuba_ray.core.vectors import cosine, unit_and_norm
 from scuba_ray.datasets import make_dataset
-from scuba_ray.datasets.preparation import prepare
 from scuba_ray.protocols import Backbone, Chunk, Resources, StageOutput, SubjectDataset
 from scuba_ray.stages.features import FeatureSpace, Images
 from scuba_ray.stages.said import controls, headline, said
 from scuba_ray.tables.columns import matrix, numbers, table_of
+from scuba_ray.tables.responses import read_responses
 from scuba_ray.tables.schemas import SCORES, WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
 from scuba_ray.tables.ways import METHOD
@@ -123,7 +123,7 @@ class Score:
     def __call__(self, rows: pa.Table) -> StageOutput:
         columns_V = rows["column"].to_numpy()
         start = int(columns_V.min())
-        prepared = prepare(self._dataset, start, int(columns_V.max()) + 1)
+        prepared = read_responses(self.run, self.subject.name, start, int(columns_V.max()) + 1)
         mine_V = columns_V - start
         response_SV = torch.tensor(prepared.Y_SV[self._test.rows_S][:, mine_V], device=self.device)
         ids = rows["voxel_id"].combine_chunks()

@@ -24,6 +24,14 @@ def vectors(array_ND: npt.NDArray[Any], valid_N: npt.NDArray[np.bool_] | None = 
     return pa.FixedSizeListArray.from_arrays(values, array_ND.shape[1], mask=mask)
 
 
+def lists(array_ND: npt.NDArray[Any]) -> pa.ListArray:
+    """Rows of an array as a list column of variable length, of the array's own float type."""
+    rows, dim = array_ND.shape
+    return pa.ListArray.from_arrays(
+        pa.array(np.arange(rows + 1) * dim, pa.int32()), pa.array(np.ascontiguousarray(array_ND).reshape(-1))
+    )
+
+
 def matrix(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
     """A column of lists of one length, without nulls, as an array of shape (rows, dim)."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from scuba_ray.tables.image_schemas import IMAGES, REQUESTS, SYNTHESES
+from scuba_ray.tables.response_schemas import RESPONSES
 
 PARTITIONS = 5
 """Disjoint parts of the bank, after the paper's five draws. METHOD: the published draws overlap, ours do not."""
@@ -19,6 +20,7 @@ SIGNIFICANT = 0.05
 """Level of p, and false-discovery rate q, below which something counts as found."""
 
 KEYS: dict[str, tuple[str, ...]] = {
+    "responses": ("subject", "voxel_id"),
     "embeddings": ("subject", "backbone", "stimulus_id"),
     "pictures": ("collection", "image_id"),
     "admitted": ("collection", "image_id"),
@@ -254,6 +256,7 @@ def schema_for(table: str, dim: int) -> pa.Schema:
         If there is no such table.
     """
     schemas = {
+        "responses": RESPONSES,
         "embeddings": embeddings_schema(dim),
         "bank": bank_schema(dim),
         "pictures": PICTURES,

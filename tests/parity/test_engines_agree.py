@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from scuba_ray import methods
 from scuba_ray.pipeline import run
 from tests.study import TABLES, TinyStudy, assert_equal_tables
 
 
 @pytest.mark.parametrize("method", ["ridge", pytest.param("sgd", marks=pytest.mark.slow)])
-def test_local_and_ray_give_equal_tables(study: TinyStudy, tmp_path: Path, method: str) -> None:
+def test_local_and_ray_give_equal_tables(study: TinyStudy, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "PREPARED_HERE", -1)  # small as it is, prepare it on the engine
     fit = {"method": method, "chunk": 5, "permutations": 50, "folds": 3, "alphas": 5, "epochs": 2}
     (study.folder / "pictures" / "notes.png").write_bytes(b"no picture")
     try:

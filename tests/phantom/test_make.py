@@ -8,14 +8,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from scuba_ray.config import SubjectConfig
 from scuba_ray.datasets.arrays import ArraysDataset
 from scuba_ray.datasets.images import FolderImages
 from scuba_ray.datasets.pictures import decode_image
-from scuba_ray.datasets.preparation import prepare
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.phantom import make
 from scuba_ray.phantom.make import make_phantom
 from scuba_ray.phantom.truth import has_truth, read_truth
+from scuba_ray.tables.responses import Prepared
+from scuba_ray.tables.store import RunFolder
+from tests.preparing import prepare_responses
 
 SIZE = {"voxels": 150, "images": 400, "bank": 120}
 
@@ -23,6 +26,10 @@ SIZE = {"voxels": 150, "images": 400, "bank": 120}
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_phantom(tmp_path_factory.mktemp("phantom") / "one", seed=7, **SIZE)
+
+
+def prepared_from(folder: Path, out: Path) -> Prepared:
+    return prepare_responses(RunFolder(str(out)), SubjectConfig(name="p", path=str(folder)))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -56,11 +63,11 @@ def test_it_is_read_like_any_data_set(phantom: Path) -> None:
     assert all(pq.read_table(phantom / "stimuli.parquet")["caption"].to_pylist())
 
 
-def test_what_was_planted_can_be_measured(phantom: Path) -> None:
+def test_what_was_planted_can_be_measured(phantom: Path, tmp_path: Path) -> None:
     """Ridge-free: in averaged responses, scenes with a single voxel's concept stand out from the others."""
     truth, vocabulary = read_truth(phantom)
     dataset = ArraysDataset("phantom", str(phantom))
-    prepared = prepare(dataset, 0, 150)
+    prepared = prepared_from(phantom, tmp_path)
     captions = dict(
         zip(*pq.read_table(phantom / "stimuli.parquet").select(["stimulus_id", "caption"]).to_pydict().values(), strict=True)
     )
@@ -97,7 +104,7 @@ def test_permuted_responses_keep_their_ceilings_and_lose_their_content(phantom: 
     permuted = make_phantom(tmp_path / "null", seed=7, permuted=True, **SIZE)
     straight, shuffled = digests(phantom), digests(permuted)
     assert {name for name in straight if straight[name] != shuffled[name]} == {"responses.npy", "dataset.json", "trials.parquet"}
-    first, second = (prepare(ArraysDataset("p", str(folder)), 0, 150) for folder in (phantom, permuted))
+    first, second = (prepared_from(folder, tmp_path / f"run of {folder.name}") for folder in (phantom, permuted))
     assert np.corrcoef(first.noise_ceiling_V, second.noise_ceiling_V)[0, 1] > 0.9
     good = first.noise_ceiling_V > 0.4
     r = [np.corrcoef(first.Y_SV[:, voxel], second.Y_SV[:, voxel])[0, 1] for voxel in np.flatnonzero(good)]

@@ -14,7 +14,6 @@ import torch
 from scuba_ray.core.ridge import fold_of_images, prepare_gram, ridge
 from scuba_ray.core.statistics import r2
 from scuba_ray.datasets import make_dataset
-from scuba_ray.datasets.preparation import prepare
 from scuba_ray.errors import ConfigError
 from scuba_ray.pipeline import run
 from scuba_ray.report.show import voxel_details
@@ -22,6 +21,7 @@ from scuba_ray.tables.columns import matrix
 from scuba_ray.tables.schemas import BANDS
 from scuba_ray.tables.store import RunFolder
 from tests.models.tiny import WORDS
+from tests.preparing import written_out
 from tests.study import BAD, CONSTANT, OK, STIMULI, TEST, TinyStudy, write_pictures
 
 SCORES = ("r2_joint", "r2_first", "r2_second", "unique_first", "unique_second", "shared")
@@ -74,7 +74,7 @@ def features(run: RunFolder, space: str) -> torch.Tensor:
 
 
 def test_each_set_alone_is_a_ridge_of_its_own(finished: RunFolder, study: TinyStudy) -> None:
-    Y_SV = torch.tensor(prepare(make_dataset(study.config().subjects[0]), 0, OK).Y_SV)
+    Y_SV = torch.tensor(written_out(make_dataset(study.config().subjects[0]))[:, :OK]).float()
     for space, column in (("tiny", "r2_first"), ("low-level", "r2_second")):
         X_SD = features(finished, space)
         gram = prepare_gram(X_SD[TEST:], fold_of_images(STIMULI - TEST, 3, 0))

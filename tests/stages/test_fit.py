@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import Ridge
 
-from scuba_ray.datasets.preparation import prepare
 from scuba_ray.errors import DataError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.protocols import Chunk, Resources
@@ -19,13 +18,14 @@ from scuba_ray.stages.encode import EncodeStimuli
 from scuba_ray.stages.fit import Fit
 from scuba_ray.tables.columns import matrix
 from scuba_ray.tables.store import RunFolder
+from tests.preparing import prepare_responses, written_out
 from tests.study import BAD, CONSTANT, OK, STIMULI, TEST, TinyStudy
 
 KEY = "subj01/tiny"
 
 
 def encoded(study: TinyStudy, out: Path) -> RunFolder:
-    """A run folder with the stimuli's embeddings."""
+    """A run folder with the stimuli's embeddings and the prepared responses."""
     config = study.config()
     run = RunFolder(str(out))
     backbone = make_backbone(config.backbones[0])
@@ -34,6 +34,7 @@ def encoded(study: TinyStudy, out: Path) -> RunFolder:
     chunk = Chunk(0, 0, STIMULI)
     unit.write(chunk, stage(stage.read(chunk)).table)
     run.finish(unit, [chunk])
+    prepare_responses(run, config.subjects[0])
     return run
 
 
@@ -57,7 +58,7 @@ def test_weights_are_ridge_on_unit_embeddings_of_the_training_images(study: Tiny
     table = fits(stage)
     raw_SD = matrix(run.read("embeddings")["embedding"]).astype(float)
     unit_SD = raw_SD / np.linalg.norm(raw_SD, axis=1, keepdims=True)
-    Y_SV = prepare(stage._dataset, 0, OK).Y_SV
+    Y_SV = written_out(stage._dataset)
     for voxel, row in enumerate(table.to_pylist()[:OK]):
         reference = Ridge(alpha=row["alpha"]).fit(unit_SD[TEST:], Y_SV[TEST:, voxel])
         np.testing.assert_allclose(row["weight"], reference.coef_, rtol=2e-3, atol=2e-4)

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from scuba_ray.core.sgd import jitter, orders
-from scuba_ray.datasets.preparation import prepare
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.models.clip import OpenClipBackbone, make_backbone
 from scuba_ray.protocols import Chunk, Resources
@@ -22,6 +21,7 @@ from scuba_ray.stages.fit import Fit
 from scuba_ray.stages.jittered import JitteredFeatures
 from scuba_ray.tables.columns import matrix
 from scuba_ray.tables.store import RunFolder
+from tests.preparing import written_out
 from tests.stages.test_fit import encoded
 from tests.study import OK, STIMULI, TEST, TinyStudy
 
@@ -101,7 +101,7 @@ def test_test_images_are_never_read_and_scored_clean(own_study: TinyStudy, tmp_p
     table = fits(stage)
     raw_SD = matrix(run.read("embeddings")["embedding"]).astype(float)[:TEST]
     P_SV = raw_SD / np.linalg.norm(raw_SD, axis=1, keepdims=True) @ matrix(table["weight"]).T + table["bias"].to_numpy()
-    Y_SV = prepare(stage._dataset, 0, OK).Y_SV[:TEST]
+    Y_SV = written_out(stage._dataset)[:TEST, :OK]
     r_V = [np.corrcoef(P_SV[:, voxel], Y_SV[:, voxel])[0, 1] for voxel in range(OK)]
     np.testing.assert_allclose(table["r"].to_numpy(), r_V, atol=1e-3)
 
