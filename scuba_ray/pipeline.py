@@ -80,7 +80,7 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
                 if config.synthesize is not None:
                     synthesis.make(subject, own, said)
             evidence.compare()
-            for analysis in study.analyses:
+            for analysis in synthesis.analyses():
                 steps.analyse(analysis)
             evidence.retire()
             method.report()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.config import DiffusionConfig, RunConfig, SubjectConfig, SynthesizeConfig
+from scuba_ray.protocols import Analysis
 from scuba_ray.stages import image_cautions
 from scuba_ray.stages.judge_images import JudgeImages, targets_of
 from scuba_ray.stages.requests import Requests
@@ -43,6 +44,15 @@ class Synthesis:
         methods = pc.unique(requests["method"]).to_pylist()
         made = [self._pictures(subject, voxels, method, requests) for method in methods]
         return self._judge(subject, voxels, planned, made)
+
+    def analyses(self) -> Iterator[Analysis]:
+        """The run's analyses, but for those of images in a run that had nothing to make images of: that is no fault of theirs."""
+        made = any(result.table == "images" for result in self.steps.results)
+        for analysis in self.study.analyses:
+            if made or "images" not in analysis.inputs or self.config.synthesize is None:
+                yield analysis
+            else:
+                self.steps.warn(f"analysis {analysis.name} is left out: no images were made")
 
     def _plan(self, subject: SubjectConfig, voxels: Result, captions: Sequence[Result]) -> Result:
         """Choose targets, the voxels that stand for them, prompts and seeds."""

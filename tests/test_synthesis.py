@@ -98,11 +98,13 @@ def test_what_changes_is_made_again_and_what_does_not_is_kept(study: TinyStudy, 
 def test_a_run_without_targets_ends_well_and_says_why(
     study: TinyStudy, places: dict[str, str], tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
-    finished = run(configured(study, places, tmp_path / "run", **changes))
+    config = configured(study, places, tmp_path / "run", **changes).model_dump(mode="json")
+    finished = run(make_config({**config, "bank": {"images": config["bank"]["images"]}, "analyses": ["synthesis"]}))
     record = finished.read_run_json()
     said = [one for one in record["warnings"] if one.startswith("synthesize")]
     assert record["complete"] and any(reason in one for one in said) and any("nothing to make images of" in one for one in said)
-    assert not finished.keys("images") and not finished.keys("syntheses")
+    assert not finished.keys("images") and not finished.keys("syntheses") and not finished.keys("analyses/synthesis")
+    assert record["warnings"][-1] == "analysis synthesis is left out: no images were made"
 
 
 @pytest.mark.parametrize(
