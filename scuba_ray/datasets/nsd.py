@@ -64,7 +64,8 @@ class NsdDataset:
     format : str
         Of volumes: `hdf5` reads only what the mask needs, `nifti` streams whole files; `auto` takes HDF5 where it is there.
     mask : str
-        Which voxels: `higher-visual`, `nsdgeneral`, or an expression of regions and mask files (`nsd_masks`).
+        Which voxels: `higher-visual`, `nsdgeneral`, or an expression of regions and mask files (`nsd_masks`). Paths that are
+        not absolute begin at `path`.
     test : str
         `common-to-all`: images that all eight subjects saw in the sessions they did (the other shared images are for training);
         `shared1000`: all images meant to be shared.
@@ -77,7 +78,7 @@ class NsdDataset:
     floc_threshold : float or None
         t above which a voxel counts as in a localiser's category; none takes the drawn regions alone.
     captions : str, optional
-        Folder of COCO's captions_*.json, from which stimuli get captions by their COCO ids.
+        Folder of COCO's captions_*.json (from `path` if not absolute); stimuli get captions by their COCO ids.
     memory_mb : int
         Buffer of a session's stream, MiB.
 
@@ -239,9 +240,10 @@ class NsdDataset:
                 f"{self._nsd.stimuli} has {self._pictures.count} pictures, but {self._nsd.name} saw image {seen[-1]} (from 0): "
                 "is the file whole?"
             )
-        stimuli, note = stimuli_table(
-            seen, self._design.tests(self._options["test"], self._done), self._nsd.image_list, self._options["captions"]
-        )
+        given = self._options["captions"]
+        captions = None if given is None else self._nsd.root / Path(given).expanduser()
+        tests = self._design.tests(self._options["test"], self._done)
+        stimuli, note = stimuli_table(seen, tests, self._nsd.image_list, captions)
         self._notes += note
         for wanted in ("test", "train"):
             if wanted not in stimuli["split"].to_pylist():

@@ -134,7 +134,7 @@ def _open_hdf5(path: Path) -> Any:
     import h5py
 
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", locking=False)  # it is only read, and network disks may refuse locks
     except OSError as error:
         raise DataError(f"{path} is no readable HDF5 file, or not whole: {error}") from error
 

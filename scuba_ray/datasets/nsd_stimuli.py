@@ -59,7 +59,7 @@ class NsdPictures:
         if not self._path.is_file():
             raise DataError(f"{self._path.name} is missing in {self._path.parent}; NSD has it in nsddata_stimuli/stimuli/nsd")
         try:
-            file = h5py.File(self._path, "r")
+            file = h5py.File(self._path, "r", locking=False)  # it is only read, and network disks may refuse locks
         except OSError as error:
             raise DataError(f"{self._path} is no readable HDF5 file, or not whole: {error}") from error
         if BRICK not in file:
@@ -72,14 +72,14 @@ def stimulus_id(image: int) -> str:
     return f"nsd-{image:05d}"
 
 
-def stimuli_table(images: list[int], tests: Set[int], coco_list: Path, captions: str | None) -> tuple[pa.Table, list[str]]:
+def stimuli_table(images: list[int], tests: Set[int], coco_list: Path, captions: Path | None) -> tuple[pa.Table, list[str]]:
     """Columns stimulus_id, uri, split, caption, coco_id of some images, and what a reader should know.
 
     Parameters
     ----------
     coco_list : Path
         `nsd_stim_info_merged.csv`, which may be missing where no captions are wanted.
-    captions : str or None
+    captions : Path or None
         Folder of COCO's captions.
 
     Raises
@@ -97,7 +97,7 @@ def stimuli_table(images: list[int], tests: Set[int], coco_list: Path, captions:
     else:
         raise DataError(f"captions need COCO ids, but {coco_list.name} is missing in {coco_list.parent}")
     if captions is not None:
-        said = coco_captions(Path(captions).expanduser(), {coco[image] for image in images if image in coco})
+        said = coco_captions(captions, {coco[image] for image in images if image in coco})
     columns = {
         "stimulus_id": [stimulus_id(image) for image in images],
         "uri": [str(image) for image in images],

@@ -79,7 +79,7 @@ def test_trials_name_the_pictures_that_were_shown(nsd: Planted) -> None:
     stimuli = {row["stimulus_id"]: row for row in dataset.stimuli().to_pylist()}
     shown = [int(stimuli[name]["uri"]) for name in dataset.trials()["stimulus_id"].to_pylist()]
     np.testing.assert_array_equal(shown, nsd.image_S[nsd.stimulus_T])
-    with h5py.File(nsd.stimuli) as file:
+    with h5py.File(nsd.stimuli, "r", locking=False) as file:
         for stimulus in (0, 7, 39):
             image = nsd.image_S[stimulus]
             row = stimuli[f"nsd-{image:05d}"]
@@ -254,6 +254,7 @@ def test_captions_come_from_coco(own: Planted, tmp_path: Path) -> None:
     (tmp_path / "captions_val2017.json").write_text(json.dumps({"annotations": rows[60:]}))
     stimuli = opened(own, captions=str(tmp_path)).stimuli().to_pylist()
     assert all(row["caption"] == f"picture {row['uri']}, version 0" for row in stimuli)
+    assert opened(own, captions="..").stimuli().to_pylist() == stimuli  # from NSD's root, whatever the current folder
     with pytest.raises(DataError, match=r"no captions_\*.json in"):
         opened(own, captions=str(own.root))
 
