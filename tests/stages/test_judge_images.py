@@ -12,7 +12,9 @@ import pyarrow as pa
 import pytest
 
 from scuba_ray.config import ProbeConfig
+from scuba_ray.models.clip import OpenClipBackbone
 from scuba_ray.phantom.concepts import PAPER_ROIS
+from scuba_ray.phantom.probe import phantom_prompts
 from scuba_ray.stages.judge_images import targets_of
 from scuba_ray.stages.judging import category_of, prompts_of
 from scuba_ray.tables.store import RunFolder
@@ -121,6 +123,26 @@ def test_natural_references_are_ranked_by_measured_responses(
         assert mine[0]["percentile_independent"] == pytest.approx(
             100 * (np.sum(natural_S < natural_S[order_S[0]]) + 0.5) / len(natural_S), abs=1e-4
         )
+
+
+def test_each_network_has_its_own_columns(world: World, tmp_path: Path) -> None:
+    """Pictures of no category, on which the networks differ: each answers by its own prompts, best and mean."""
+    run, shown = RunFolder(str(tmp_path)), pictures_of("objects", 24, 5)
+    world.write(run)
+    plan(run, {"objects": ("roi", world.members("objects"))}, {"objects": shown})
+    rows = made(judged(judge_stage(world, run)))
+    answers = {}
+    for name, column in (("clip", "category_own"), ("judge", "category")):
+        network = OpenClipBackbone(name, f"phantom:{name}").load("cpu")
+        unit_ND = embedded(name, shown) / np.linalg.norm(embedded(name, shown), axis=1, keepdims=True)
+        texts = {roi: network.embed_texts(prompts).numpy() for roi, prompts in phantom_prompts().items()}
+        cosine = {roi: unit_ND @ (x / np.linalg.norm(x, axis=1, keepdims=True)).T for roi, x in texts.items()}
+        for suffix, merge in (("", np.max), ("_mean", np.mean)):
+            best_N = np.argmax([merge(cosine[roi], axis=1) for roi in PAPER_ROIS], axis=0)
+            answers[column + suffix] = [PAPER_ROIS[index] for index in best_N]
+            assert np.mean([row[column + suffix] == PAPER_ROIS[i] for row, i in zip(rows, best_N, strict=True)]) > 0.95
+    assert np.mean(np.array(answers["category"]) == np.array(answers["category_own"])) < 0.9
+    assert {row["target_category"] for row in rows} == {None}
 
 
 def test_without_a_judge_its_columns_are_null(world: World, pictures: dict[str, list[bytes]], tmp_path: Path) -> None:
