@@ -13,7 +13,7 @@ class PrepareConfig(Part):
     # voxels averaged together (and rows per Parquet part). Every session is read once; with V voxels, T_s trials in the largest
     # session, T in all and S stimuli, a worker's peak is the larger of
     #     reading:    6 * T_s * V * 4 bytes   (NSD: 0.3 GB for 15,000 voxels, 4.5 GB for 250,000)
-    #     averaging:  T * (8 * chunk + 3,000) + 12 * S * chunk bytes   (NSD, 512 voxels: 0.3 GB)
+    #     averaging:  T * (4 * chunk + 4,000) + 16 * S * chunk bytes   (NSD, 512 voxels: 0.3 GB)
     chunk: int = Field(512, ge=1)
     # how single trials are kept in between, until a subject's responses are complete: T * V * 4 or 2 bytes of disk. float16
     # changes an averaged z-score by up to 1/2000 of itself, and is part of the fingerprint

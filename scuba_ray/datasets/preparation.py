@@ -26,7 +26,7 @@ EPSILON = 1e-6
 BAD_SHARE = 0.1
 """A voxel is marked `bad` when more than this share of its trials is missing."""
 _TILE = 64
-"""Voxels that are computed together in float64."""
+"""Voxels that are computed together, in copies and in float64."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,9 @@ def averaged(Z_VT: npt.NDArray[np.float32], trials: Trials) -> npt.NDArray[np.fl
     order_T = np.argsort(trials.stimulus_T, kind="stable")
     repeats_S = trials.repeats_S
     first_S = np.concatenate([[0], np.cumsum(repeats_S)[:-1]])
-    Y_VS: npt.NDArray[np.float32] = np.add.reduceat(Z_VT[:, order_T], first_S, axis=1)
+    Y_VS = np.empty((len(Z_VT), len(repeats_S)), np.float32)
+    for start in range(0, len(Z_VT), _TILE):
+        np.add.reduceat(Z_VT[start : start + _TILE, order_T], first_S, axis=1, out=Y_VS[start : start + _TILE])
     Y_VS /= repeats_S.astype(np.float32)
     return Y_VS
 

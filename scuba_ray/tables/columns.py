@@ -34,7 +34,9 @@ def lists(array_ND: npt.NDArray[Any]) -> pa.ListArray:
 
 def matrix(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
     """A column of lists of one length, without nulls, as an array of shape (rows, dim)."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = column
+    if isinstance(column, pa.ChunkedArray):  # combining would copy a single chunk
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     values = np.asarray(array.flatten().to_numpy(zero_copy_only=False))
     dim = array.type.list_size if pa.types.is_fixed_size_list(array.type) else len(values) // max(len(array), 1)
     return values.reshape(len(array), dim)
