@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.analyses.recovery_summary import CEILING, summarise
+from scuba_ray.analyses.synthesis import ALL
 from scuba_ray.config import RunConfig, make_config
 from scuba_ray.phantom.make import make_phantom
 from scuba_ray.pipeline import run
@@ -77,19 +78,27 @@ def demo_config(out: str, data: str, *, engine: str = "ray", seed: int = 0) -> R
             "seed": seed,
             "engine": {"name": engine},
             "subjects": [{"name": "phantom", "path": data}],
-            "backbones": ["phantom:clip"],
+            "backbones": ["phantom:clip", "phantom:judge"],
             "bank": {"images": f"{data}/bank"},
             "caption": {"model": "phantom:captioner"},
             "lavca": {},
             "concepts": {},
             "score": {"judges": ["phantom:judge"]},
-            "analyses": ["recovery", "support"],
+            "synthesize": {
+                "diffusion": {"model": "phantom:diffusion", "steps": 25, "batch": 12},
+                "voxels": 6,
+                "gradient": {"images": 4},
+                "judge": "judge",
+                "probe": {"prompts": "phantom"},
+                "chunk": 12,
+            },
+            "analyses": ["recovery", "support", "synthesis"],
         }
     )
 
 
 def closing_words(run: RunFolder, *, width: int | None = None) -> str:
-    """Return a sample of voxels with planted concept and caption, the recovery figures and where the report lies.
+    """Return a sample of voxels with planted concept and caption, figures of captions and images, and where the report lies.
 
     Tables are `width` characters wide; none fits them to the terminal.
     """
@@ -110,8 +119,19 @@ def closing_words(run: RunFolder, *, width: int | None = None) -> str:
         if row["both_concepts"] is not None:
             together = f"{row['both_concepts']:.2f} in the captions per concept"
             words.append(f"double: {row['both']:.2f} name both concepts in one caption, {together}\n")
+    if run.keys("analyses/synthesis"):
+        words.append(_images(run.read("analyses/synthesis")))
     words.append(f"beside other methods and controls, on held-out responses: scuba show {run.location} --compare\n")
     return "\n".join([*words, f"report: {run.location}/report/index.html"])
+
+
+def _images(figures: pa.Table) -> str:
+    """Whether pictures of regions show what these answer to, in a sentence."""
+    shares = [
+        f"{row['method']} {row['classified']:.2f} ({row['low']:.2f}-{row['high']:.2f})"
+        for row in figures.filter(pc.equal(figures["target"], ALL)).to_pylist()
+    ]
+    return f"images of regions in which the independent judge sees the region's category (chance 0.20): {', '.join(shares)}\n"
 
 
 def _sample(truth: pa.Table, voxels: pa.Table) -> pa.Table:
