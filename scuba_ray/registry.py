@@ -17,6 +17,7 @@ SEAMS: dict[str, dict[str, str]] = {
     },
     "dataset": {
         "arrays": "scuba_ray.datasets.arrays:ArraysDataset",
+        "algonauts2023": "scuba_ray.datasets.algonauts:AlgonautsDataset",
         "nsd": "scuba_ray.datasets.nsd:NsdDataset",
     },
     "images": {

@@ -1,8 +1,8 @@
 """Mask expressions: names of regions and mask files joined from left to right, whatever the layout calls a region.
 
-    FFA-1 + PPA          and
-    all - V1v            without
-    ventral & mine.npy   only within
+FFA-1 + PPA          and
+all - V1v            without
+ventral & mine.npy   only within
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def evaluate(expression: str, term: Callable[[str], Mask]) -> Mask:
     ConfigError
         If the expression cannot be read.
     """
-    words = [expression] if is_file(expression) else expression.split()
+    words = expression.split()
+    if is_file(expression) and not _OPERATORS & set(words):  # a path may have blanks
+        words = [expression]
     if len(words) % 2 == 0 or not set(words[1::2]) <= _OPERATORS or set(words[::2]) & _OPERATORS:
         raise ConfigError(
             f"mask {expression!r}: wanted names or files joined by ' + ', ' - ' or ' & ', such as "

@@ -20,12 +20,14 @@ from scuba_ray.datasets.content import picture_digest
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import BadRow, ImageSource, SubjectDataset
 from scuba_ray.registry import SEAMS, resolve
+from tests.datasets.algonauts_files import small_algonauts
 from tests.datasets.nsd_files import DONE, small_nsd
 from tests.datasets.packed import pack_parquet, pack_tars, pictures_below
 from tests.study import TinyStudy
 
 DATASETS: dict[str, Callable[[TinyStudy, Path], tuple[Path, dict[str, Any]]]] = {
     "arrays": lambda study, empty: (study.folder / "subject", {}),
+    "algonauts2023": lambda study, empty: (small_algonauts(empty).root, {}),
     "nsd": lambda study, empty: (small_nsd(empty).root, {"sessions_done": DONE}),
 }
 """Where each layout finds a data set (made in an empty folder where the study has none), and with which options."""
