@@ -139,6 +139,11 @@ def test_masks(nsd: Planted, tmp_path: Path) -> None:
     assert voxels(str(tmp_path / "mine.npy")) == set(np.flatnonzero(mine.ravel()).tolist())
     nibabel.save(nibabel.Nifti1Image(mine, AFFINE), tmp_path / "mine.nii.gz")
     assert voxels(f"floc-faces + {tmp_path / 'mine.nii.gz'} - floc-faces") <= set(np.flatnonzero(mine.ravel()).tolist())
+    shutil.copy(tmp_path / "mine.nii.gz", tmp_path / "my mask.nii.gz")
+    assert voxels(str(tmp_path / "my mask.nii.gz")) == set(np.flatnonzero(mine.ravel()).tolist())
+    assert voxels(f"prf-visualrois + {tmp_path / 'mine.nii.gz'}") >= set(np.flatnonzero(mine.ravel()).tolist()) | (
+        everything - planted
+    )
     names = opened(nsd, mask="nsdgeneral", rois=["prf-visualrois", "nsdgeneral", "HCP_MMP1"]).voxels()["rois"].to_pylist()
     assert {name for here in names for name in here} >= {"V1v", "hV4", "nsdgeneral", "FFC", "V1"} and all(
         "nsdgeneral" in here for here in names
