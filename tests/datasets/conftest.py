@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+
+from tests.datasets.nsd_files import Planted, small_nsd
 
 STIMULI, REPEATS, VOXELS = 12, 3, 5
 
@@ -64,3 +67,19 @@ def write_dataset(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def nsd(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    """A small NSD in both formats of volumes; tests that change its files take `own`."""
+    return small_nsd(tmp_path_factory.mktemp("nsd"), ("nifti", "hdf5"))
+
+
+@pytest.fixture
+def own(nsd: Planted, tmp_path: Path) -> Planted:
+    """A copy that a test may spoil, NIfTI only."""
+    shutil.copytree(nsd.root, tmp_path / "own")
+    copy = Planted(**{**vars(nsd), "root": tmp_path / "own"})
+    for path in copy.betas.glob("*.hdf5"):
+        path.unlink()
+    return copy

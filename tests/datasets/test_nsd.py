@@ -1,12 +1,10 @@
-"""The `nsd` layout against files written in NSD's own way: what is planted comes back, and what does not fit is named."""
+"""The `nsd` layout against files written in NSD's own way: what is planted comes back."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import pickle
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +13,14 @@ import nibabel
 import numpy as np
 import pyarrow as pa
 import pytest
-import scipy.io
 
 from scuba_ray.config import SubjectConfig
 from scuba_ray.datasets import make_dataset
 from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES
-from scuba_ray.datasets.nsd import NsdDataset
-from scuba_ray.datasets.nsd_design import read_design
 from scuba_ray.datasets.pictures import decode_image
 from scuba_ray.errors import ConfigError, DataError
-from tests.datasets.nsd_files import AFFINE, DONE, SHAPE, Planted, small_nsd, write_betas, write_mgz, write_surface
-
-HALF_A_STEP = 0.5 / 300 + 1e-6
-"""What int16 loses."""
-
-
-@pytest.fixture(scope="module")
-def nsd(tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    return small_nsd(tmp_path_factory.mktemp("nsd"), ("nifti", "hdf5"))
-
-
-@pytest.fixture
-def own(nsd: Planted, tmp_path: Path) -> Planted:
-    """A copy that a test may spoil, NIfTI only."""
-    shutil.copytree(nsd.root, tmp_path / "own")
-    copy = Planted(**{**vars(nsd), "root": tmp_path / "own"})
-    for path in copy.betas.glob("*.hdf5"):
-        path.unlink()
-    return copy
-
-
-def opened(planted: Planted, **options: Any) -> NsdDataset:
-    return NsdDataset("subj01", str(planted.root), **{"sessions_done": DONE, **options})
-
-
-def responses(dataset: NsdDataset) -> np.ndarray:
-    sessions = sorted(set(dataset.trials()["session"].to_pylist()))
-    return np.concatenate([dataset.read_session(session) for session in sessions])
+from tests.datasets.nsd_files import AFFINE, DONE, SHAPE, Planted, write_betas, write_mgz
+from tests.datasets.nsd_reading import HALF_A_STEP, opened, responses
 
 
 @pytest.mark.parametrize("kind", ["nifti", "hdf5"])
@@ -204,9 +173,6 @@ def test_the_fingerprint_is_of_content(nsd: Planted, own: Planted) -> None:
     assert len(set(fingerprints)) == 5
 
 
-# what may be missing, and is told
-
-
 def test_without_ncsnr_transforms_t_maps_and_atlas(own: Planted) -> None:
     (own.betas / "ncsnr.nii.gz").unlink()
     shutil.rmtree(own.root / "nsddata/ppdata/subj01/transforms")
@@ -262,255 +228,6 @@ def test_captions_come_from_coco(own: Planted, tmp_path: Path) -> None:
     assert opened(own, captions="..").stimuli().to_pylist() == stimuli  # from NSD's root, whatever the current folder
     with pytest.raises(DataError, match=r"no captions_\*.json in"):
         opened(own, captions=str(own.root))
-
-
-# other ways of storing the same numbers
-
-
-def replaced(planted: Planted, session: int, change: Callable[[np.ndarray], np.ndarray], slope: float | None = None) -> Path:
-    """Rewrite a session's file from its stored values (X, Y, Z, T)."""
-    path = planted.betas / f"betas_session{session:02d}.nii.gz"
-    image = nibabel.Nifti1Image(change(np.asanyarray(nibabel.load(path).dataobj)), AFFINE)
-    if slope is not None:
-        image.header.set_slope_inter(slope, 0)
-    nibabel.save(image, path)
-    return path
-
-
-def test_floating_point_betas_are_percent_already(own: Planted) -> None:
-    for session in range(1, 5):
-        replaced(own, session, lambda stored: (stored / 300).astype(np.float32))
-    dataset = opened(own)
-    np.testing.assert_allclose(responses(dataset), own.responses_TV[:, own.order()], atol=HALF_A_STEP)
-    assert any("stored as float32 are taken as percent signal change, not divided by 300" in note for note in dataset.notes())
-
-
-def test_floating_point_betas_that_were_never_divided_are_refused(own: Planted) -> None:
-    path = replaced(own, 2, lambda stored: stored.astype(np.float32))
-    with pytest.raises(DataError, match=f"{path.name} holds floating-point numbers that are whole .* never divided by 300"):
-        opened(own).read_session(2)
-
-
-def test_a_scale_in_the_header_is_not_applied_twice(own: Planted) -> None:
-    path = own.betas / "betas_session01.nii.gz"
-    raw = bytearray(gzip.decompress(path.read_bytes()))
-    raw[112:116], raw[116:120] = np.float32(1 / 300).tobytes(), np.float32(0).tobytes()  # scl_slope, scl_inter
-    path.write_bytes(gzip.compress(bytes(raw)))
-    dataset = opened(own)
-    np.testing.assert_allclose(responses(dataset), own.responses_TV[:, own.order()], atol=HALF_A_STEP)
-    assert any("multiplied by the header's scale" in note for note in dataset.notes())
-
-
-def test_hdf5_in_other_chunks_and_matlab_7_3(own: Planted) -> None:
-    for session in range(1, 5):
-        stored = np.asanyarray(nibabel.load(own.betas / f"betas_session{session:02d}.nii.gz").dataobj)
-        with h5py.File(own.betas / f"betas_session{session:02d}.hdf5", "w") as file:
-            file.create_dataset("betas", data=stored.T, chunks=(1, *stored.T.shape[1:]))
-    np.testing.assert_allclose(responses(opened(own, format="hdf5")), own.responses_TV[:, own.order()], atol=HALF_A_STEP)
-    before = read_design(own.design)
-    variables = {name: value for name, value in scipy.io.loadmat(own.design).items() if not name.startswith("__")}
-    with h5py.File(own.design, "w", userblock_size=512) as file:
-        for name, value in variables.items():
-            file[name] = value.T
-    after = read_design(own.design)
-    np.testing.assert_array_equal(after.image_SI, before.image_SI)
-    np.testing.assert_array_equal(after.order_T, before.order_T)
-    assert after.shared == before.shared and after.trials_N.tolist() == before.trials_N.tolist() == [30] * 4
-
-
-# files that do not fit
-
-
-def test_a_truncated_session_is_named_with_how_far_it_goes(own: Planted) -> None:
-    path = own.betas / "betas_session03.nii.gz"
-    path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(DataError, match=r"betas_session03.nii.gz is truncated or damaged: \d+ of its 30 volumes"):
-        opened(own).read_session(3)
-
-
-def test_a_damaged_byte_and_another_file_are_found(own: Planted) -> None:
-    path = own.betas / "betas_session01.nii.gz"
-    whole = gzip.decompress(path.read_bytes())
-    packed = bytearray(gzip.compress(whole, compresslevel=0))
-    packed[len(packed) // 2] ^= 0xFF
-    path.write_bytes(packed)
-    with pytest.raises(DataError, match=r"betas_session01.nii.gz is truncated or damaged"):
-        opened(own).read_session(1)
-    path.write_bytes(b"not a file of any kind")
-    with pytest.raises(DataError, match=r"betas_session01.nii.gz is no readable NIfTI"):
-        opened(own)
-
-
-def test_truncated_hdf5(nsd: Planted, tmp_path: Path) -> None:
-    shutil.copytree(nsd.root, tmp_path / "own")
-    own = Planted(**{**vars(nsd), "root": tmp_path / "own"})
-    path = own.betas / "betas_session02.hdf5"
-    path.write_bytes(path.read_bytes()[:-4000])
-    with pytest.raises(DataError, match=r"betas_session02.hdf5 is no readable HDF5 file, or not whole"):
-        opened(own)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda stored: stored[..., :29], r"session02.nii.gz has 29 trials, but nsd_expdesign.mat shows 30 images in session 2"),
-        (lambda stored: stored.swapaxes(0, 2), r"session02.nii.gz has shape \(9, 12, 10\), but the first session of subj01 has"),
-        (lambda stored: stored[..., 0], r"betas_session02.nii.gz has shape \(10, 12, 9, 1\), wanted \(X, Y, Z, trials\)"),
-    ],
-)  # fmt: skip
-def test_a_session_of_another_shape(own: Planted, change: Callable[[np.ndarray], np.ndarray], words: str) -> None:
-    replaced(own, 2, change)
-    with pytest.raises(DataError, match=words):
-        opened(own)
-
-
-def test_hdf5_with_its_axes_the_other_way_round(own: Planted) -> None:
-    for session in range(1, 5):
-        stored = np.asanyarray(nibabel.load(own.betas / f"betas_session{session:02d}.nii.gz").dataobj)
-        with h5py.File(own.betas / f"betas_session{session:02d}.hdf5", "w") as file:
-            file["betas"] = stored
-    with pytest.raises(DataError, match=r"betas_session01.hdf5 has 10 trials, but nsd_expdesign.mat shows 30"):
-        opened(own)
-    for path in own.betas.glob("*.hdf5"):
-        with h5py.File(path, "r+") as file:
-            stored = np.moveaxis(file["betas"][()], -1, 0)
-            del file["betas"]
-            file["betas"] = stored  # (T, X, Y, Z)
-    with pytest.raises(DataError, match=r"has shape \(10, 12, 9\), but betas_session01.hdf5 of subj01 has \(9, 12, 10\)"):
-        opened(own)
-
-
-def test_regions_of_another_subject_and_swapped_hemispheres(own: Planted) -> None:
-    left, right = (own.roi / f"{hemi}.floc-faces.nii.gz" for hemi in ("lh", "rh"))
-    keep = left.read_bytes()
-    left.write_bytes(right.read_bytes())
-    right.write_bytes(keep)
-    with pytest.raises(DataError, match=r"hemispheres are swapped in .*roi: lh.floc-faces.nii.gz lies at x = \d+ mm"):
-        opened(own)
-    nibabel.save(nibabel.Nifti1Image(np.zeros((11, 12, 9), np.float32), AFFINE), left)
-    with pytest.raises(
-        DataError, match=r"lh.floc-faces.nii.gz has shape \(11, 12, 9\), but betas_session01.nii.gz of subj01 has"
-    ):
-        opened(own)
-    nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, np.float32), np.diag([-1.8, 1.8, 1.8, 1])), left)
-    with pytest.raises(
-        DataError, match=r"lh.floc-faces.nii.gz: its axes run towards LAS, those of the other files of subj01 towards RAS"
-    ):
-        opened(own)
-
-
-def test_names_that_are_missing(own: Planted) -> None:
-    table = own.root / "nsddata/freesurfer/subj01/label/floc-faces.mgz.ctab"
-    table.write_text("0 Unknown\n1 OFA 10 20 30 0\n2 FFA-1 1 2 3 0\n")
-    with pytest.raises(DataError, match=r"floc-faces has a label 3 that floc-faces.mgz.ctab does not name"):
-        opened(own)
-    table.write_text("OFA 1\n")
-    with pytest.raises(DataError, match="wanted lines of a number and a name, got 'OFA 1'"):
-        opened(own)
-    table.unlink()
-    with pytest.raises(DataError, match=r"the names of floc-faces are missing: no floc-faces.mgz.ctab in"):
-        opened(own)
-    with pytest.raises(DataError, match=r"no regions 'streams': .* there is HCP_MMP1, floc-bodies"):
-        opened(own, rois=["streams"])
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "words"),
-    [
-        ("subjectim", lambda values: values - 1, "subjectim holds 0, but NSD counts from 1"),
-        ("masterordering", lambda values: values.astype(int) - 1, "masterordering holds 0, but NSD counts from 1"),
-        ("masterordering", lambda values: values + 5, "masterordering goes to 45, but subjectim has 40 columns"),
-        ("masterordering", lambda values: values[:, :-1], "masterordering has 119 trials, but stimpattern shows 120 images"),
-        ("masterordering", np.ones_like, "shows an image 120 times, NSD 3 times at most"),
-        ("subjectim", lambda ids: np.where(ids == ids[0, 3], ids[0, 4], ids), r"subjectim of subject 1 has image \d+ twice"),
-        ("sharedix", None, "no variable 'sharedix'"),
-    ],
-)  # fmt: skip
-def test_designs_that_do_not_fit(own: Planted, name: str, change: Any, words: str) -> None:
-    variables = {key: value for key, value in scipy.io.loadmat(own.design).items() if not key.startswith("__")}
-    values = variables.pop(name)
-    scipy.io.savemat(own.design, variables | ({} if change is None else {name: change(values)}))
-    with pytest.raises(DataError, match=words):
-        opened(own)
-
-
-def test_stimuli_that_do_not_fit(own: Planted) -> None:
-    with h5py.File(own.stimuli, "r+") as file:
-        few = file["imgBrick"][:20]
-        del file["imgBrick"]
-        file["imgBrick"] = few
-    with pytest.raises(DataError, match=r"nsd_stimuli.hdf5 has 20 pictures, but subj01 saw image \d+ \(from 0\)"):
-        opened(own)
-    with h5py.File(own.stimuli, "r+") as file:
-        del file["imgBrick"]
-        file["imgBrick"] = few.astype(np.float32)
-    with pytest.raises(DataError, match="imgBrick is float32 of shape"):
-        opened(own)
-    own.stimuli.unlink()
-    with pytest.raises(DataError, match=r"nsd_stimuli.hdf5 is missing in .*; NSD has it in nsddata_stimuli/stimuli/nsd"):
-        opened(own)
-
-
-def test_pictures_by_number(nsd: Planted) -> None:
-    pictures = pickle.loads(pickle.dumps(opened(nsd).images()))
-    assert pictures.fingerprint() == opened(nsd).images().fingerprint()
-    for uri in ("-1", "999", "one", "../1"):
-        with pytest.raises(DataError, match="has no picture"):
-            pictures.read(uri)
-
-
-def test_no_nsd_at_all(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no NSD at .*: it has no folder nsddata"):
-        NsdDataset("subj01", str(tmp_path))
-    for name in ("nsddata", "nsddata_betas"):
-        (tmp_path / name).mkdir()
-    with pytest.raises(DataError, match=r"nsd_expdesign.mat is missing in .*; NSD has it in nsddata/experiments/nsd"):
-        NsdDataset("subj01", str(tmp_path))
-
-
-def test_no_betas(own: Planted) -> None:
-    with pytest.raises(DataError, match=r"no betas in .*betas_assumehrf: wanted files such as betas_session01.nii.gz"):
-        opened(own, betas="betas_assumehrf")
-
-
-# fsaverage
-
-
-@pytest.fixture
-def surface(own: Planted) -> Planted:
-    write_surface(own, range(1, 5))
-    return own
-
-
-def test_betas_on_fsaverage_are_not_divided(nsd: Planted, surface: Planted) -> None:
-    dataset = opened(surface, space="fsaverage")
-    voxels = dataset.voxels().to_pydict()
-    hemi = np.array(voxels["hemi"]) == "rh"
-    assert len(hemi) == 48 and voxels["voxel_id"] == [v + 200 * right for v, right in zip(voxels["vertex"], hemi, strict=True)]
-    column = [np.flatnonzero(surface.hemi_V == right)[vertex // 2] for vertex, right in zip(voxels["vertex"], hemi, strict=True)]
-    np.testing.assert_allclose(responses(dataset), surface.responses_TV[:, column], rtol=1e-6)
-    np.testing.assert_allclose(voxels["ncsnr"], surface.ncsnr_V[column])
-    assert voxels["i"] == [None] * 48
-    in_volume = opened(nsd).voxels().to_pydict()
-    volume = dict(zip(in_volume["voxel_id"], in_volume["rois"], strict=True))
-    flat = np.ravel_multi_index(tuple(surface.ijk_V3.T), SHAPE)
-    assert voxels["rois"] == [volume[flat[place]] for place in column]
-    assert dataset.geometry() is None and any("no surface is drawn" in note for note in dataset.notes())
-
-
-def test_surfaces_that_do_not_fit(surface: Planted) -> None:
-    betas = surface.root / "nsddata_betas/ppdata/subj01/fsaverage/betas_fithrf_GLMdenoise_RR"
-    label = surface.root / "nsddata/freesurfer/subj01/label"
-    write_mgz(label / "lh.floc-faces.mgz", np.zeros(7))
-    with pytest.raises(DataError, match=r"lh.floc-faces.mgz has 7 vertices, but hemisphere lh of subj01 has 25"):
-        opened(surface, space="fsaverage")
-    keep = (betas / "rh.betas_session02.mgh").read_bytes()
-    (betas / "rh.betas_session02.mgh").unlink()
-    with pytest.raises(DataError, match=r"session 2 is missing: no rh.betas_session02.mgh"):
-        opened(surface, space="fsaverage")
-    (betas / "rh.betas_session02.mgh").write_bytes(keep[:-5000])
-    with pytest.raises(DataError, match=r"rh.betas_session02.mgh is truncated or damaged: \d+ of its 30 volumes"):
-        opened(surface, space="fsaverage", mask="hcp-reliable:45", rois=["HCP_MMP1"]).read_session(2)
 
 
 def test_a_session_written_again_by_the_generator_is_nsds_own(own: Planted) -> None:
