@@ -9,12 +9,12 @@ report draws fsaverage5, whose vertices are the first 10,242 of fsaverage: the s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES, HEMISPHERES
+from scuba_ray.datasets.fsaverage import VERTICES, nearest_of_fsaverage5
+from scuba_ray.datasets.geometry import HEMISPHERES
 from scuba_ray.datasets.nsd_folder import NsdFolder
 from scuba_ray.datasets.volumes import read_volume
 from scuba_ray.errors import DataError
@@ -28,13 +28,7 @@ _VIEWS = ("inflated", "pial")
 
 def wanted_files(folder: NsdFolder) -> list[Path]:
     """What vertices of volumes are made of."""
-    per_hemi = (folder.to_white, folder.to_layer, lambda hemi: sphere(folder, hemi))
-    return [path(hemi) for hemi in HEMISPHERES for path in per_hemi]
-
-
-def sphere(folder: NsdFolder, hemi: str) -> Path:
-    """The sphere of NSD's fsaverage."""
-    return folder.fsaverage / "surf" / f"{hemi}.sphere"
+    return [path(hemi) for hemi in HEMISPHERES for path in (folder.to_white, folder.to_layer)]
 
 
 def vertices(folder: NsdFolder, ijk_V3: npt.NDArray[np.int64], hemi_V: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
@@ -60,6 +54,8 @@ def vertices(folder: NsdFolder, ijk_V3: npt.NDArray[np.int64], hemi_V: npt.NDArr
         if not len(mine):
             continue
         own_F = to_own_vertices(folder, hemi)
+        if len(own_F) != VERTICES:
+            raise DataError(f"{folder.to_white(hemi)} has {len(own_F)} vertices, but fsaverage has {VERTICES}")
         place_N3 = _places(folder.to_layer(hemi))
         if own_F.max() >= len(place_N3):
             raise DataError(
@@ -69,8 +65,7 @@ def vertices(folder: NsdFolder, ijk_V3: npt.NDArray[np.int64], hemi_V: npt.NDArr
         place_F3 = place_N3[own_F] - 1
         there_F = np.flatnonzero((place_N3[own_F] != _NOWHERE).all(1))
         distance_V, nearest_V = cKDTree(place_F3[there_F]).query(ijk_V3[mine])
-        fsaverage5_F = _to_fsaverage5(sphere(folder, hemi), len(own_F))
-        vertex_V[mine] = np.where(distance_V <= FAR, fsaverage5_F[there_F[nearest_V]], -1)
+        vertex_V[mine] = np.where(distance_V <= FAR, nearest_of_fsaverage5(hemi)[there_F[nearest_V]], -1)
     return vertex_V
 
 
@@ -89,17 +84,6 @@ def to_own_vertices(folder: NsdFolder, hemi: str) -> npt.NDArray[np.int64]:
     if own_F.min() < 0:
         raise DataError(f"{path} holds {own_F.min() + 1}, but NSD counts vertices from 1")
     return own_F
-
-
-def _to_fsaverage5(path: Path, count: int) -> npt.NDArray[np.int32]:
-    """For each vertex of fsaverage the nearest of fsaverage5 on the sphere."""
-    from scipy.spatial import cKDTree
-
-    coords_F3 = _read_surface(path)[0]
-    if len(coords_F3) != count:
-        raise DataError(f"{path} has {len(coords_F3)} vertices, but the transforms to fsaverage have {count}")
-    nearest: npt.NDArray[Any] = cKDTree(coords_F3[:FSAVERAGE5_VERTICES]).query(coords_F3)[1]
-    return nearest.astype(np.int32)
 
 
 def fsaverage(folder: NsdFolder) -> Geometry | None:

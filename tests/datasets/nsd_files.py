@@ -15,10 +15,10 @@ import nibabel
 import numpy as np
 import pyarrow.parquet as pq
 import scipy.io
-from nibabel.freesurfer.io import write_geometry
 from PIL import Image
 
-from scuba_ray.datasets.geometry import HEMISPHERES, surface
+from scuba_ray.datasets.fsaverage import VERTICES
+from scuba_ray.datasets.geometry import HEMISPHERES
 
 SHAPE = (10, 12, 9)
 BETAS = "betas_fithrf_GLMdenoise_RR"
@@ -235,20 +235,16 @@ def write_mgz(path: Path, values: np.ndarray) -> None:
 
 
 def write_transforms(planted: Planted) -> None:
-    """A subject's own surfaces with a vertex in the middle of each voxel, and fsaverage5 in place of fsaverage."""
+    """A subject's own surfaces with a vertex in the middle of each voxel; fsaverage5 of fsaverage has voxels."""
     folder = planted.root / "nsddata/ppdata/subj01/transforms"
     for number, hemi in enumerate(HEMISPHERES):
         mine = np.flatnonzero(planted.hemi_V == number)
-        sphere, faces = surface("sphere", hemi)
         # the last own vertex lies outside of the volume, and so does every vertex of fsaverage that belongs to no voxel
         place = np.concatenate([planted.ijk_V3[mine] + 1, np.full((1, 3), 9999)])
-        own_F = np.full(len(sphere), len(mine) + 1)
+        own_F = np.full(VERTICES, len(mine) + 1)
         own_F[planted.vertex_V[mine]] = np.arange(len(mine)) + 1
         write_mgz(folder / f"{hemi}.func1pt8-to-layerB2.mgz", place)
         write_mgz(folder / f"{hemi}.white-to-fsaverage.mgz", own_F)
-        path = planted.root / "nsddata/freesurfer/fsaverage/surf" / f"{hemi}.sphere"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_geometry(path, sphere, faces)
 
 
 def write_surface(planted: Planted, sessions: Sequence[int], vertices: int = 200) -> None:

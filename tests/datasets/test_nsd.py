@@ -16,6 +16,7 @@ import pytest
 
 from scuba_ray.config import SubjectConfig
 from scuba_ray.datasets import make_dataset
+from scuba_ray.datasets.fsaverage import VERTICES
 from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES
 from scuba_ray.datasets.pictures import decode_image
 from scuba_ray.errors import ConfigError, DataError
@@ -165,7 +166,7 @@ def test_the_fingerprint_is_of_content(nsd: Planted, own: Planted) -> None:
     shutil.copytree(nsd.root, own.root)
     assert opened(own).fingerprint() == opened(nsd).fingerprint()
     fingerprints = [opened(own, **options).fingerprint() for options in ({}, {"mask": "nsdgeneral"}, {"sessions": [1, 2, 3]})]
-    write_mgz(own.root / "nsddata/ppdata/subj01/transforms/lh.white-to-fsaverage.mgz", np.ones(FSAVERAGE5_VERTICES))
+    write_mgz(own.root / "nsddata/ppdata/subj01/transforms/lh.white-to-fsaverage.mgz", np.ones(VERTICES))
     fingerprints.append(opened(own).fingerprint())
     with h5py.File(own.betas / "betas_session03.hdf5", "r+") as file:
         file["betas"][0, 0, 0, 0] += 1

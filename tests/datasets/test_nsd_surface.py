@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from nibabel.freesurfer.io import write_geometry, write_morph_data
 
+from scuba_ray.datasets.fsaverage import VERTICES, nearest_of_fsaverage5
 from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES, HEMISPHERES, surface
 from scuba_ray.datasets.nsd_folder import NsdFolder
 from scuba_ray.datasets.nsd_surface import fsaverage, vertices
@@ -17,41 +18,24 @@ from tests.datasets.nsd_files import write_mgz
 
 @pytest.fixture
 def folder(tmp_path: Path) -> NsdFolder:
-    """A left hemisphere with the fsaverage5 sphere subdivided once; own vertex n + 1 of fsaverage's n, on a line along x."""
+    """A left hemisphere whose own vertex n + 1 is fsaverage's n, on a line along x."""
     for name in ("nsddata", "nsddata_betas"):
         (tmp_path / name).mkdir()
     made = NsdFolder(tmp_path, 1, "func1pt8mm", "betas")
-    coords, faces = surface("sphere", "lh")
-    coords, faces = subdivided(coords, faces)
-    path = made.fsaverage / "surf/lh.sphere"
-    path.parent.mkdir(parents=True)
-    write_geometry(path, coords, faces)
-    count = len(coords)
     # own vertex 0 lies outside of the volume; vertex n + 1 lies at x = 3 n (from 0), so at 3 n + 1 as NSD counts
-    place = np.stack([3 * np.arange(-1, count) + 1, np.full(count + 1, 5), np.full(count + 1, 7)], axis=1)
+    place = np.stack([3 * np.arange(-1, VERTICES) + 1, np.full(VERTICES + 1, 5), np.full(VERTICES + 1, 7)], axis=1)
     place[0] = 9999
     write_mgz(made.to_layer("lh"), place)
-    write_mgz(made.to_white("lh"), np.arange(count) + 2)
+    write_mgz(made.to_white("lh"), np.arange(VERTICES) + 2)
     return made
 
 
-def subdivided(coords: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The middles of edges become vertices, after the old ones, as in the surfaces of FreeSurfer."""
-    edges = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [0, 2]]]), axis=1), axis=0)
-    middle = coords[edges].mean(1)
-    middle *= np.linalg.norm(coords[0]) / np.linalg.norm(middle, axis=1, keepdims=True)
-    return np.concatenate([coords, middle]), faces
-
-
 def test_the_nearest_vertex_counted_from_0_and_its_parent_on_fsaverage5(folder: NsdFolder) -> None:
-    coords, faces = surface("sphere", "lh")
-    edges = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [0, 2]]]), axis=1), axis=0)
-    finer = np.array([0, 17, 10_241, FSAVERAGE5_VERTICES + 5, FSAVERAGE5_VERTICES + 20_000])
-    ijk = np.stack([3 * finer + 1, np.full(5, 4), np.full(5, 6)], axis=1)  # a step from vertex n, two from vertex n + 1
-    found = vertices(folder, ijk, np.zeros(5, np.int8))
+    finer = np.array([0, 17, 10_241, 10_242, 100_000, VERTICES - 1])
+    ijk = np.stack([3 * finer + 1, np.full(6, 4), np.full(6, 6)], axis=1)  # a step from vertex n, two from vertex n + 1
+    found = vertices(folder, ijk, np.zeros(6, np.int8))
     assert found[:3].tolist() == [0, 17, 10_241] and (found < FSAVERAGE5_VERTICES).all()
-    for vertex, place in zip(found[3:], (5, 20_000), strict=True):
-        assert vertex in edges[place] and np.linalg.norm(coords[vertex] - coords[edges[place]].mean(0)) < 5
+    np.testing.assert_array_equal(found, nearest_of_fsaverage5("lh")[finer])
 
 
 def test_voxels_far_from_the_cortex_or_of_no_hemisphere_have_none(folder: NsdFolder) -> None:
@@ -69,9 +53,8 @@ def test_files_that_do_not_fit_each_other(folder: NsdFolder) -> None:
     write_mgz(folder.to_layer("lh"), np.zeros(50))
     with pytest.raises(DataError, match=r"wanted three coordinates for each vertex"):
         vertices(folder, ijk, hemi)
-    write_mgz(folder.to_layer("lh"), np.ones((50, 3)))
     write_mgz(folder.to_white("lh"), np.ones(30))
-    with pytest.raises(DataError, match=r"lh.sphere has 40962 vertices, but the transforms to fsaverage have 30"):
+    with pytest.raises(DataError, match=r"lh.white-to-fsaverage.mgz has 30 vertices, but fsaverage has 163842"):
         vertices(folder, ijk, hemi)
     write_mgz(folder.to_white("lh"), np.zeros(30))
     with pytest.raises(DataError, match="NSD counts vertices from 1"):
@@ -80,6 +63,7 @@ def test_files_that_do_not_fit_each_other(folder: NsdFolder) -> None:
 
 def test_nsds_fsaverage_is_drawn_where_it_is_there(folder: NsdFolder) -> None:
     assert fsaverage(folder) is None
+    (folder.fsaverage / "surf").mkdir(parents=True)
     for hemi in HEMISPHERES:
         for view in ("inflated", "pial"):
             write_geometry(folder.fsaverage / f"surf/{hemi}.{view}", *surface(view, hemi))
