@@ -38,14 +38,24 @@ class TextRouteConfig(Part):
     diffusion: DiffusionConfig | None = None
     # captions that prompts are made from: values of `method`. Each is a `method` of its own in the table `images`
     captions: tuple[Literal["brainscuba", "brainscuba-rerank", "lavca"], ...] = Field(("brainscuba",), min_length=1)
-    # prompt of a region or a query: {a} is "a" or "an", {noun} one of its most frequent nouns; a voxel's prompt is its caption
+    # prompt of a region or a query: {a} is "a" or "an", {noun} one of its nouns; a voxel's prompt is its caption
     template: str = Field(
         "A photo of {a} {noun}", pattern=r"\{noun\}", description="a sentence with {noun} in it, and perhaps {a}"
     )
-    # most frequent nouns of a region that are drawn; its images take them in turn
+    # nouns of a region that are drawn; its images take them in turn
     nouns: int = Field(5, ge=1)
+    # which ones. drive: of the `considered` most frequent in its captions, those whose prompt its voxels are predicted to answer
+    # to most, so that words which every region's captions have do not stand for one. frequency: the most frequent
+    choose: Literal["drive", "frequency"] = "drive"
+    considered: int = Field(20, ge=1)
     # strength of classifier-free guidance; larger follows the prompt more closely and varies less. 0 for turbo models
     guidance: float = Field(7.5, ge=0)
+
+    @model_validator(mode="after")
+    def _considers_enough(self) -> TextRouteConfig:
+        if self.choose == "drive" and self.considered < self.nouns:
+            raise ValueError(f"considered ({self.considered}) must be >= nouns ({self.nouns}), which are chosen among them")
+        return self
 
 
 class GradientRouteConfig(Part):

@@ -1,7 +1,9 @@
 """requests: which pictures are to be made of a subject's regions and voxels, with their prompts and seeds.
 
-A region's prompt is made of the most frequent nouns of its voxels' captions, which its pictures take in turn; a voxel's prompt is
-its own caption; the gradient route has the null prompt (METHOD, section 5). Rows of one method lie together.
+A region's prompt is made of nouns of its voxels' captions, which its pictures take in turn; a voxel's prompt is its own caption;
+the gradient route has the null prompt (METHOD, section 5, which leaves the choice of nouns open). Of the most frequent nouns
+those are taken whose prompt drives the region's mean model most: frequency alone brings words that all regions' captions have.
+Rows of one method lie together.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
+from torch import Tensor
 
 from scuba_ray.config import SynthesizeConfig
 from scuba_ray.core.seeds import image_seed
 from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.protocols import Backbone, BadRow, Chunk, Resources, StageOutput
+from scuba_ray.stages.judging import mean_models
 from scuba_ray.stages.targets import Target, find_targets
 from scuba_ray.tables.columns import matrix, table_of
 from scuba_ray.tables.image_schemas import REQUESTS
@@ -48,7 +53,8 @@ def article(noun: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Requests:
-    """The plan of one subject's pictures. Reads all voxels at once: V rows, and the weights of `SLICE` voxels.
+    """The plan of one subject's pictures. Reads all voxels at once: V rows, the weights of `SLICE` voxels, a mean
+    weight a target.
 
     A target without voxels or captions, and one beyond the budget, goes to quarantine with the reason.
     """
@@ -63,7 +69,7 @@ class Requests:
     resources: Resources
 
     name = "requests"
-    version = 1
+    version = 2
     table = "requests"
     input_columns = ("voxel_id", "rois", "fitted", "q", "r2", "r2_normalised", "drives")
     input_name = "table voxels"
@@ -78,7 +84,7 @@ class Requests:
         return {
             "backbone": self.network.fingerprint,
             "seed": self.seed,
-            "text": text and text.model_dump(mode="json", include={"captions", "template", "nouns"}),
+            "text": text and text.model_dump(mode="json", include={"captions", "template", "nouns", "choose", "considered"}),
             "gradient": gradient and gradient.model_dump(mode="json", include={"targets", "images"}),
             **settings.model_dump(mode="json", include=what),
         }
@@ -117,20 +123,29 @@ class Requests:
 
     @cached_property
     def _text_DQ(self) -> Any:
+        return self._embedded(self.settings.queries).numpy().T
+
+    @cached_property
+    def _tower(self) -> Backbone:
         # a few texts in the driver, which may have no other device
-        tower = self.network.load("cpu")
-        return unit_and_norm(tower.embed_texts(self.settings.queries))[0].numpy().T
+        return self.network.load("cpu")
+
+    def _embedded(self, texts: Sequence[str]) -> Tensor:
+        """Unit embeddings (N, D)."""
+        return unit_and_norm(self._tower.embed_texts(texts))[0]
 
     def __call__(self, rows: pa.Table) -> StageOutput:
         planned: dict[str, list[dict[str, Any]]] = {method: [] for method in (*self.captions, BRAINDIVE)}
         bad: list[BadRow] = []
         left, spent = self.settings.budget, False
-        for target in find_targets(rows, self.settings):
+        targets = list(find_targets(rows, self.settings))
+        direction_TD = self._directions(targets)
+        for target, direction_D in zip(targets, direction_TD, strict=True):
             if not target.voxels:
                 bad.append(BadRow(f"target={target.name}", target.lacking))
                 continue
             for method, images in self._methods(target):
-                prompts, lacking = self._prompts(target, method)
+                prompts, lacking = self._prompts(target, method, direction_D)
                 spent = spent or bool(prompts and images > left)
                 if not prompts or spent:
                     bad.append(BadRow(f"target={target.name}, method={method}", SPENT if spent else lacking))
@@ -149,7 +164,15 @@ class Requests:
         if settings.gradient is not None and asked in settings.gradient.targets:
             yield BRAINDIVE, settings.gradient.images or settings.images
 
-    def _prompts(self, target: Target, method: str) -> tuple[list[Prompt], str]:
+    def _directions(self, targets: Sequence[Target]) -> Tensor:
+        """The mean weight (T, D) of each target's voxels, where nouns are chosen by drive; NaN for targets without voxels."""
+        text = self.settings.text
+        if text is None or text.choose != "drive" or not targets:
+            return torch.full((len(targets), 1), torch.nan)
+        voxels = [np.array(target.voxels, np.int64) for target in targets]
+        return mean_models(self.run, self._key, self.network.dim, voxels, "cpu").direction_TD
+
+    def _prompts(self, target: Target, method: str, direction_D: Tensor) -> tuple[list[Prompt], str]:
         """The prompts that a target's pictures take in turn, or what is lacking for one."""
         if method == BRAINDIVE:
             return [("", None)], ""
@@ -162,8 +185,12 @@ class Requests:
         text = self.settings.text
         assert text is not None, "methods other than the gradient's come from captions"
         counts = Counter(noun for _, nouns in said for noun in nouns)
-        favourites = sorted(counts, key=lambda noun: (-counts[noun], noun))[: text.nouns]
-        return [(text.template.replace("{a}", article(noun)).replace("{noun}", noun), noun) for noun in favourites], NO_NOUN
+        frequent = sorted(counts, key=lambda noun: (-counts[noun], noun))[: text.considered]
+        prompts: list[Prompt] = [(text.template.replace("{a}", article(noun)).replace("{noun}", noun), noun) for noun in frequent]
+        if text.choose == "drive" and prompts:
+            drive_N = (self._embedded([prompt for prompt, _ in prompts]).double() @ direction_D).tolist()
+            prompts = [prompts[place] for place in sorted(range(len(prompts)), key=lambda place: (-drive_N[place], place))]
+        return prompts[: text.nouns], NO_NOUN
 
     def _rows(self, target: Target, method: str, images: int, prompts: Sequence[Prompt]) -> Iterator[dict[str, Any]]:
         for sample in range(images):

@@ -61,14 +61,31 @@ def test_where_q_is_not_known_every_fitted_voxel_stands_and_it_is_said(tmp_path:
     assert not list(image_cautions.of_requests(run, KEY, significant=False))
 
 
-def test_a_region_takes_its_most_frequent_nouns_in_turn(tmp_path: Path) -> None:
+def test_a_region_takes_the_nouns_that_drive_it_most_in_turn(tmp_path: Path) -> None:
+    said = ["a dog and a car.", "a dog and a car.", "a dog.", "a boat.", "an apple."]
+    for liked in ("car", "boat"):
+        voxels = [voxel(liked, caption=text) for text in said]
+        table, _ = plan(tmp_path / liked, voxels, targets=["rois"], images=2, text={"nouns": 1})
+        assert {noun for _, _, noun in prompts(table, "all")} == {liked}, "its weights point at this word"
+        table, _ = plan(tmp_path / f"{liked}-two", voxels, targets=["rois"], images=2, text={"nouns": 1, "considered": 1})
+        assert {noun for _, _, noun in prompts(table, "all")} == {"dog"}, "the most frequent one is all that is considered"
+    with pytest.raises(ValueError, match=r"considered \(2\) must be >= nouns \(3\)"):
+        plan(tmp_path / "three", voxels, text={"nouns": 3, "considered": 2})
+
+
+def test_a_region_can_take_its_most_frequent_nouns(tmp_path: Path) -> None:
     said = ["an apple and a dog.", "a dog and an apple.", "a dog.", "a car and a boat.", "very slowly."]
     voxels = [voxel("dog", caption=text) for text in said]
-    table, _ = plan(tmp_path / "one", voxels, targets=["rois"], images=4, text={"nouns": 3})
+    table, _ = plan(tmp_path / "one", voxels, targets=["rois"], images=4, text={"nouns": 3, "choose": "frequency"})
     photo = "A photo of"
     wanted = [(f"{photo} a dog", "dog"), (f"{photo} an apple", "apple"), (f"{photo} a boat", "boat")]
     assert prompts(table, "all") == [(i, *wanted[i % 3]) for i in range(4)]
-    table, _ = plan(tmp_path / "two", voxels, targets=["rois"], text={"nouns": 2, "template": "{noun}, like {a} {noun}"})
+    table, _ = plan(
+        tmp_path / "two",
+        voxels,
+        targets=["rois"],
+        text={"nouns": 2, "choose": "frequency", "template": "{noun}, like {a} {noun}"},
+    )
     assert [prompt for _, prompt, _ in prompts(table, "all")] == ["dog, like a dog", "apple, like an apple"]
 
 
