@@ -18,6 +18,7 @@ SEAMS: dict[str, dict[str, str]] = {
     "dataset": {
         "arrays": "scuba_ray.datasets.arrays:ArraysDataset",
         "algonauts2023": "scuba_ray.datasets.algonauts:AlgonautsDataset",
+        "files": "scuba_ray.datasets.files_layout:FilesDataset",
         "laion_fmri": "scuba_ray.datasets.laion_fmri:LaionFmriDataset",
         "nsd": "scuba_ray.datasets.nsd:NsdDataset",
     },

@@ -17,11 +17,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from scuba_ray.datasets.checks import STIMULI, TRIALS, VOXELS, check_splits, check_trials, check_unique, read_table
+from scuba_ray.datasets.checks import (
+    STIMULI,
+    TRIALS,
+    VOXELS,
+    Problems,
+    check_splits,
+    check_trials,
+    check_unique,
+    check_voxels,
+    read_table,
+)
 from scuba_ray.datasets.content import file_digest, text_digest
-from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES, HEMISPHERES, fsaverage5
+from scuba_ray.datasets.geometry import fsaverage5
 from scuba_ray.datasets.images import FolderImages
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import Geometry, Pictures
@@ -40,7 +49,7 @@ class ArraysDataset:
     ConfigError
         If `path` holds no data set, or one in another layout.
     DataError
-        If a file is missing or damaged, or tables and responses do not fit each other.
+        If a file is missing or damaged, or tables and responses do not fit each other; all that is wrong, a line each.
     """
 
     def __init__(self, subject: str, path: str) -> None:
@@ -48,15 +57,24 @@ class ArraysDataset:
         self._path = path
         self._folder = Path(path).expanduser()
         self._description = _describe(self._folder)
-        self._stimuli = read_table(self._folder / "stimuli.parquet", STIMULI, ("stimulus_id", "uri", "split"))
-        check_unique(self._folder / "stimuli.parquet", self._stimuli, "stimulus_id")
-        check_splits(self._folder / "stimuli.parquet", self._stimuli)
-        self._trials = read_table(self._folder / "trials.parquet", TRIALS, tuple(TRIALS.names))
-        check_trials(self._folder / "trials.parquet", self._trials, self._stimuli)
-        self._voxels = self._read_voxels()
-        self._check_responses()
-        if not (self._folder / "images").is_dir():
-            raise DataError(f"the folder images/ is missing in {self._folder}")
+        problems = Problems()
+        with problems.collected():
+            self._stimuli = self._read_stimuli()
+        with problems.collected():
+            self._trials = read_table(self._folder / "trials.parquet", TRIALS, tuple(TRIALS.names))
+        with problems.collected():
+            self._voxels = self._read_voxels()
+        with problems.collected():
+            self._check_type()
+        with problems.collected():
+            if not (self._folder / "images").is_dir():
+                raise DataError(f"the folder images/ is missing in {self._folder}")
+        problems.tell()
+        with problems.collected():
+            check_trials(self._folder / "trials.parquet", self._trials, self._stimuli)
+        with problems.collected():
+            self._check_shape()
+        problems.tell()
 
     def __reduce__(self) -> tuple[type[ArraysDataset], tuple[str, str]]:
         return type(self), (self.subject, self._path)
@@ -102,28 +120,27 @@ class ArraysDataset:
             raise DataError(f"{path} is not a readable .npy array, or not whole: {error}") from error
         return array
 
+    def _read_stimuli(self) -> pa.Table:
+        path = self._folder / "stimuli.parquet"
+        stimuli = read_table(path, STIMULI, ("stimulus_id", "uri", "split"))
+        check_unique(path, stimuli, "stimulus_id")
+        check_splits(path, stimuli)
+        return stimuli
+
     def _read_voxels(self) -> pa.Table:
         path = self._folder / "voxels.parquet"
         voxels = read_table(path, VOXELS, ("voxel_id",))
-        check_unique(path, voxels, "voxel_id")
-        hemis = set(voxels["hemi"].to_pylist()) - {None, *HEMISPHERES}
-        if hemis:
-            raise DataError(f"{path}: hemi must be 'lh' or 'rh' (or empty), got {', '.join(sorted(hemis))}")
-        vertex = voxels["vertex"].drop_null()
-        if self._description["geometry"] == "fsaverage5" and len(vertex):
-            low, high = pc.min_max(vertex).as_py().values()
-            if low < 0 or high >= FSAVERAGE5_VERTICES:
-                raise DataError(f"{path}: vertices of fsaverage5 are 0 to {FSAVERAGE5_VERTICES - 1}, got {low} to {high}")
-        rois = pa.array([names or [] for names in voxels["rois"].to_pylist()], pa.list_(pa.string()))
-        return voxels.set_column(voxels.column_names.index("rois"), "rois", rois)
+        return check_voxels(path, voxels, on_fsaverage5=self._description["geometry"] == "fsaverage5")
 
-    def _check_responses(self) -> None:
+    def _check_type(self) -> None:
         array, path = self._responses, self._folder / "responses.npy"
         if array.dtype.name not in _FLOATS:
             raise DataError(f"{path} holds {array.dtype}, wanted float32 (NSD's int16 volumes are to be divided by 300 first)")
         if array.ndim != 2:
             raise DataError(f"{path} has shape {array.shape}, wanted (trials, voxels)")
-        trials, voxels = array.shape
+
+    def _check_shape(self) -> None:
+        path, (trials, voxels) = self._folder / "responses.npy", self._responses.shape
         if trials != len(self._trials):
             raise DataError(f"{path} has {trials} rows, but trials.parquet has {len(self._trials)}: one row per trial is wanted")
         if voxels != len(self._voxels):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scuba_ray.errors import DataError
+from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES, HEMISPHERES
+from scuba_ray.errors import ConfigError, DataError
 
 STIMULI = pa.schema([("stimulus_id", pa.string()), ("uri", pa.string()), ("split", pa.string()), ("caption", pa.string())])
 TRIALS = pa.schema([("trial", pa.int64()), ("stimulus_id", pa.string()), ("session", pa.int32())])
@@ -33,6 +36,27 @@ _NAMED = 5
 _SESSION_MINIMUM = 2
 
 
+class Problems:
+    """Collects what is wrong with the parts of a data set, so that all of it is told at once, a line each."""
+
+    def __init__(self) -> None:
+        self._found: list[ConfigError | DataError] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Take note of what is wrong in here, and go on after it."""
+        try:
+            yield
+        except (ConfigError, DataError) as error:
+            self._found.append(error)
+
+    def tell(self) -> None:
+        """Raise what was found, if anything: a DataError if any of it is one, else a ConfigError."""
+        if self._found:
+            kind = DataError if any(isinstance(error, DataError) for error in self._found) else ConfigError
+            raise kind("\n".join(str(error) for error in self._found)) from self._found[0]
+
+
 def read_table(path: Path, schema: pa.Schema, required: tuple[str, ...]) -> pa.Table:
     """Read the columns of `schema` from a Parquet file, cast to its types; columns not `required` are null where absent.
 
@@ -47,6 +71,11 @@ def read_table(path: Path, schema: pa.Schema, required: tuple[str, ...]) -> pa.T
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}") from error
+    return conformed(path, table, schema, required)
+
+
+def conformed(path: Path, table: pa.Table, schema: pa.Schema, required: tuple[str, ...]) -> pa.Table:
+    """The columns of `schema` from a table that was read from `path`, as in `read_table`."""
     absent = [name for name in required if name not in table.column_names]
     if absent:
         raise DataError(f"{path} lacks column {absent[0]!r}; it has {', '.join(table.column_names)}")
@@ -75,6 +104,27 @@ def check_unique(path: Path, table: pa.Table, name: str) -> None:
         raise DataError(
             f"{path}: {name} must be unique, but {_some(twice)} {'is' if len(twice) == 1 else 'are'} there more than once"
         )
+
+
+def check_voxels(path: Path, voxels: pa.Table, *, on_fsaverage5: bool) -> pa.Table:
+    """The table of voxels with empty lists where no region is known.
+
+    Raises
+    ------
+    DataError
+        If an id is there twice, a hemisphere is neither `lh` nor `rh`, or a vertex is none of fsaverage5's where it should be.
+    """
+    check_unique(path, voxels, "voxel_id")
+    hemis = set(voxels["hemi"].to_pylist()) - {None, *HEMISPHERES}
+    if hemis:
+        raise DataError(f"{path}: hemi must be 'lh' or 'rh' (or empty), got {', '.join(sorted(hemis))}")
+    vertex = voxels["vertex"].drop_null()
+    if on_fsaverage5 and len(vertex):
+        low, high = pc.min_max(vertex).as_py().values()
+        if low < 0 or high >= FSAVERAGE5_VERTICES:
+            raise DataError(f"{path}: vertices of fsaverage5 are 0 to {FSAVERAGE5_VERTICES - 1}, got {low} to {high}")
+    rois = pa.array([names or [] for names in voxels["rois"].to_pylist()], pa.list_(pa.string()))
+    return voxels.set_column(voxels.column_names.index("rois"), "rois", rois)
 
 
 def check_splits(path: Path, stimuli: pa.Table) -> None:

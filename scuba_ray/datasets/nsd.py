@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from scuba_ray.datasets.array_pictures import Hdf5Pictures
 from scuba_ray.datasets.checks import TRIALS, VOXELS
 from scuba_ray.datasets.content import file_digest, spread_digest, text_digest
 from scuba_ray.datasets.geometry import fsaverage5
@@ -33,7 +34,7 @@ from scuba_ray.datasets.nsd_folder import SPACES, SURFACE, NsdFolder, ranges
 from scuba_ray.datasets.nsd_fsaverage import SurfaceSpace
 from scuba_ray.datasets.nsd_masks import HIGHER_VISUAL, Masks
 from scuba_ray.datasets.nsd_space import Space
-from scuba_ray.datasets.nsd_stimuli import NsdPictures, stimuli_table, stimulus_id
+from scuba_ray.datasets.nsd_stimuli import BRICK, stimuli_table, stimulus_id
 from scuba_ray.datasets.nsd_surface import fsaverage
 from scuba_ray.datasets.nsd_volume import VolumeSpace
 from scuba_ray.datasets.volumes import MEMORY
@@ -122,7 +123,7 @@ class NsdDataset:
         self._index_V = np.flatnonzero(masks.mask(mask))
         self._voxels = self._make_voxels(masks.regions(rois, self._index_V))
         self._trials = self._make_trials()
-        self._pictures = NsdPictures(str(self._nsd.stimuli))
+        self._pictures = Hdf5Pictures(str(self._nsd.stimuli), BRICK)
         self._stimuli = self._make_stimuli()
         self._notes += self._space.notes
 

@@ -1,70 +1,18 @@
-"""NSD's stimuli: pictures by index from one HDF5 file, their COCO ids, and captions from COCO's own annotation files."""
+"""NSD's stimuli: what they are called, their COCO ids, and captions from COCO's own annotation files."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Set
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-from PIL import Image
 
-from scuba_ray.datasets.content import file_digest
 from scuba_ray.errors import DataError
 
 BRICK = "imgBrick"
-
-
-class NsdPictures:
-    """Pictures of `nsd_stimuli.hdf5` by `uri`, the image's number counted from 0; `read` gives them as BMP, losslessly.
-
-    Picklable: a worker opens the file anew. One picture is read at a time, whatever the file's chunks are.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, damaged, or holds no uint8 pictures under `imgBrick`.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        shape, dtype = self._brick.shape, self._brick.dtype
-        if len(shape) != 4 or shape[-1] != 3 or dtype != "uint8":
-            raise DataError(f"{path}: {BRICK} is {dtype} of shape {shape}, wanted uint8 (images, height, width, 3)")
-        self.count: int = shape[0]
-
-    def __reduce__(self) -> tuple[type[NsdPictures], tuple[str]]:
-        return NsdPictures, (str(self._path),)
-
-    def fingerprint(self) -> str:
-        """Of the file's size and bytes (of a large file a sample, see `file_digest`)."""
-        return file_digest(self._path)
-
-    def read(self, uri: str) -> bytes:
-        """One picture as BMP. DataError if there is no such picture, OSError if the disk or network fails."""
-        if not uri.isdecimal() or int(uri) >= self.count:
-            raise DataError(f"{self._path} has no picture {uri!r}: they are numbered 0 to {self.count - 1}")
-        buffer = io.BytesIO()
-        Image.fromarray(self._brick[int(uri)]).save(buffer, "BMP")
-        return buffer.getvalue()
-
-    @cached_property
-    def _brick(self) -> Any:
-        import h5py
-
-        if not self._path.is_file():
-            raise DataError(f"{self._path.name} is missing in {self._path.parent}; NSD has it in nsddata_stimuli/stimuli/nsd")
-        try:
-            file = h5py.File(self._path, "r", locking=False)  # it is only read, and network disks may refuse locks
-        except OSError as error:
-            raise DataError(f"{self._path} is no readable HDF5 file, or not whole: {error}") from error
-        if BRICK not in file:
-            raise DataError(f"{self._path} has no data set {BRICK!r}; it has {', '.join(file) or 'none'}")
-        return file[BRICK]
+"""Data set of the pictures in `nsd_stimuli.hdf5`."""
 
 
 def stimulus_id(image: int) -> str:

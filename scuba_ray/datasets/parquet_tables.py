@@ -100,6 +100,20 @@ class ParquetTable:
             raise DataError(f"{self.name} in {self._location.path} has {len(self._rows)} row groups, and no number {group}")
         return sum(self._rows[:group])
 
+    def rows(self, group: int) -> int:
+        """Rows of a row group."""
+        rows: int = self._rows[group]
+        return rows
+
+    def ids(self, group: int) -> list[str] | None:
+        """The ids in a row group, None where no column holds them. No picture is read."""
+        if self.columns.ids is None:
+            return None
+        try:
+            return [str(one) for one in self._file.read_row_group(group, columns=[self.columns.ids])[0].to_pylist()]
+        except _DAMAGED as error:
+            raise self._damage(f"the ids of row group {group}", error) from error
+
     def batches(self, group: int, with_ids: bool) -> Iterator[pa.RecordBatch]:
         """The picture column of a row group, and the ids' if wanted: 64 MiB at a time, or a page where pages are larger."""
         self.first_row(group)

@@ -77,14 +77,36 @@ class Volumes:
                     done += whole
                     if got < wanted:
                         raise EOFError("the file ends early")
-                while file.readinto(buffer):  # an MGH's footer; at the end of a .gz its checksum is compared
-                    pass
+                while isinstance(file, gzip.GzipFile) and file.readinto(buffer):
+                    pass  # at the end of a .gz its checksum is compared
         except _DAMAGED as error:
             raise DataError(
                 f"{self.path} is truncated or damaged: {done} of its {self.count} volumes could be read ({error}); "
                 "compare its size with the original's and copy it again"
             ) from error
         return picked_TV
+
+    def check_whole(self) -> None:
+        """Hold the file's size against its header, at the cost of four bytes read, and only where they differ read all of it.
+
+        Raises
+        ------
+        DataError
+            If the file is truncated or damaged.
+        """
+        promised = self.offset + self.count * int(np.prod(self.shape)) * self.dtype.itemsize
+        if self.path.suffix not in {".gz", ".mgz"}:
+            if self.path.stat().st_size < promised:
+                raise DataError(
+                    f"{self.path} is truncated: it has {self.path.stat().st_size:,} bytes, its header promises {promised:,}; "
+                    "copy it again"
+                )
+            return
+        with self.path.open("rb") as file:
+            file.seek(-4, io.SEEK_END)  # a .gz ends with the size of what is in it, modulo 2**32 (of its last part, if several)
+            size = int.from_bytes(file.read(4), "little")
+        if size != promised % 2**32 and not (self.path.suffix == ".mgz" and size > promised % 2**32):
+            self.pick(np.empty(0, np.int64))
 
 
 def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:

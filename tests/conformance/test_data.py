@@ -21,6 +21,7 @@ from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import BadRow, ImageSource, SubjectDataset
 from scuba_ray.registry import SEAMS, resolve
 from tests.datasets.algonauts_files import small_algonauts
+from tests.datasets.lab_files import write_lab
 from tests.datasets.laion_fmri_files import small_laion
 from tests.datasets.nsd_files import DONE, small_nsd
 from tests.datasets.packed import pack_parquet, pack_tars, pictures_below
@@ -29,6 +30,7 @@ from tests.study import TinyStudy
 DATASETS: dict[str, Callable[[TinyStudy, Path], tuple[Path, dict[str, Any]]]] = {
     "arrays": lambda study, empty: (study.folder / "subject", {}),
     "algonauts2023": lambda study, empty: (small_algonauts(empty).root, {}),
+    "files": lambda study, empty: (empty, write_lab(empty, "NIfTI, a file per session")),
     "laion_fmri": lambda study, empty: (small_laion(empty).root, {"laion_subject": "sub-01"}),
     "nsd": lambda study, empty: (small_nsd(empty).root, {"sessions_done": DONE}),
 }

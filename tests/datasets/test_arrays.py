@@ -93,6 +93,18 @@ def test_responses_that_do_not_fit(write_dataset: Write, responses: np.ndarray, 
         ArraysDataset("a", str(write_dataset(responses=responses)))
 
 
+def test_all_that_is_wrong_is_told_at_once(write_dataset: Write) -> None:
+    folder = write_dataset(responses=np.zeros((36, 5), np.int16))
+    replaced(folder, "stimuli", "split", ["train"] * 11 + ["val"])
+    replaced(folder, "voxels", "voxel_id", [1, 1, 2, 3, 4])
+    (folder / "images").rename(folder / "pictures")
+    with pytest.raises(DataError) as told:
+        ArraysDataset("a", str(folder))
+    lines = str(told.value).splitlines()
+    wanted = ("got val", "1 is there more than once", "holds int16", "images/ is missing")
+    assert all(words in line for words, line in zip(wanted, lines, strict=True))
+
+
 def test_a_truncated_array(write_dataset: Write) -> None:
     path = write_dataset() / "responses.npy"
     path.write_bytes(path.read_bytes()[:300])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel
@@ -52,6 +53,23 @@ def test_a_file_that_ends_early_says_how_far_it_goes(tmp_path: Path, name: str) 
     volumes = open_volumes(path)
     with pytest.raises(DataError, match=rf"{name} is truncated or damaged: \d+ of its 11 volumes could be read"):
         volumes.pick(VOXELS, 1)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.mgz", "a.mgh"])
+def test_whether_a_file_is_whole_is_told_without_reading_it(tmp_path: Path, name: str) -> None:
+    path = saved(tmp_path / name)
+    open_volumes(path).check_whole()
+    path.write_bytes(path.read_bytes()[: -600 if name in {"a.nii", "a.mgh"} else -60])
+    with pytest.raises(DataError, match=rf"{name} is truncated"):
+        open_volumes(path).check_whole()
+
+
+def test_a_packed_file_in_several_pieces_is_whole(tmp_path: Path) -> None:
+    whole = saved(tmp_path / "a.nii").read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(whole[:900]) + gzip.compress(whole[900:]))
+    volumes = open_volumes(tmp_path / "b.nii.gz")
+    volumes.check_whole()
+    np.testing.assert_array_equal(volumes.pick(VOXELS), VALUES.reshape(-1, 11)[VOXELS].T)
 
 
 def test_one_volume_or_several_whole(tmp_path: Path) -> None:
