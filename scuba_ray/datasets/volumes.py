@@ -23,6 +23,8 @@ MEMORY = 64 << 20
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 _MGH_TYPES, _MGH_DATA = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2"}, 284
 """MGH's type codes, and the byte at which its data begins."""
+_FOOTER = 1 << 20
+"""Bytes that may follow an MGH's data: scan parameters and what programs did."""
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
 
 
@@ -105,7 +107,8 @@ class Volumes:
         with self.path.open("rb") as file:
             file.seek(-4, io.SEEK_END)  # a .gz ends with the size of what is in it, modulo 2**32 (of its last part, if several)
             size = int.from_bytes(file.read(4), "little")
-        if size != promised % 2**32 and not (self.path.suffix == ".mgz" and size > promised % 2**32):
+        footer = _FOOTER if self.path.suffix == ".mgz" else 0
+        if not 0 <= (size - promised) % 2**32 <= footer:
             self.pick(np.empty(0, np.int64))
 
 
