@@ -56,7 +56,7 @@ class AlgonautsDataset:
         The name of the subject's folder, where `subject` is another.
     mask : str
         Which vertices: `all`, or an expression of regions (`floc-faces`, or `prf-visualrois:V1v,V1d`) and .npy files of one value
-        per column, left before right, joined by ` + `, ` - ` or ` & ` (`masks`).
+        per column, left before right, joined by ` + `, ` - ` or ` & ` (`masks`). A file's path begins at `path` unless absolute.
     test : str
         `share`: some of the training images are held out, because responses to the challenge's test images were kept back.
         `test-split`: the challenge's test images, where the files that were published later are there.
@@ -67,7 +67,8 @@ class AlgonautsDataset:
     rois : list of str, optional
         Collections of regions that name vertices; none takes the localiser's and V1 to hV4, those that are there.
     captions, coco_list : str, optional
-        Folder of COCO's captions_*.json, and NSD's nsd_stim_info_merged.csv, from which stimuli get captions. Both or none.
+        Folder of COCO's captions_*.json, and NSD's nsd_stim_info_merged.csv, from which stimuli get captions. Both or none;
+        from `path` unless absolute.
 
     Raises
     ------
@@ -197,8 +198,9 @@ class AlgonautsDataset:
                 )
         said: dict[int, str] = {}
         if self._options["captions"] is not None:
-            coco = coco_ids(Path(self._options["coco_list"]).expanduser())
-            found = coco_captions(Path(self._options["captions"]).expanduser(), {coco[one] for one in uris if one in coco})
+            root = self._folder.path.parent
+            coco = coco_ids(root / Path(self._options["coco_list"]).expanduser())
+            found = coco_captions(root / Path(self._options["captions"]).expanduser(), {coco[one] for one in uris if one in coco})
             said = {image: found[coco[image]] for image in uris if coco.get(image) in found}
         caption = pa.array([said.get(image) for image in uris], pa.string())
         return pa.table({"stimulus_id": names, "uri": list(uris.values()), "split": splits, "caption": caption})

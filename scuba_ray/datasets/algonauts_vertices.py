@@ -75,9 +75,10 @@ class Vertices:
         if word == ALL:
             return np.ones(count, bool)
         if is_file(word):
-            array = open_npy(Path(word).expanduser())
+            path = self._folder.path.parent / Path(word).expanduser()
+            array = open_npy(path)
             if array.shape != (count,):
-                raise DataError(f"{word} has shape {array.shape}, wanted ({count},): the left columns, then the right ones")
+                raise DataError(f"{path} has shape {array.shape}, wanted ({count},): the left columns, then the right ones")
             return np.asarray(array.astype(np.float64) > 0)
         collection, _, wanted = word.partition(":")
         label_V = self._folder.labels(collection)

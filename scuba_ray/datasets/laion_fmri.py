@@ -58,12 +58,13 @@ class LaionFmriDataset:
         The data set's own name, such as sub-01, where `subject` is another.
     mask : str
         Which voxels: `brain`, or an expression of regions (`FFA1`; hyphens make no difference), folders of regions (`face`) and
-        mask files, joined by ` + `, ` - ` or ` & ` (`masks`).
+        mask files (from `path` unless absolute), joined by ` + `, ` - ` or ` & ` (`masks`).
     sessions : list of int, optional
         Sessions to use; none takes all that are on disk, first to last.
     split : str, optional
-        One of the data set's own splits, a JSON file of its package (laion_fmri/splits/data/sub-01/tau.json): trials of images
-        in neither part are left out. None holds out `test_share` of the images by a hash of the name and `seed`.
+        One of the data set's own splits, a JSON file of its package (laion_fmri/splits/data/sub-01/tau.json), from `path` unless
+        absolute: trials of images in neither part are left out. None holds out `test_share` of the images by a hash of the name
+        and `seed`.
     test_share, seed : float, int
         See `split`.
     noise_ceiling : str, optional
@@ -241,7 +242,7 @@ class LaionFmriDataset:
 
     def _parts(self, names: list[str]) -> tuple[set[str], set[str]]:
         if self._options["split"] is not None:
-            return read_split(Path(self._options["split"]).expanduser())
+            return read_split(self._folder.root / Path(self._options["split"]).expanduser())
         test = held_out(names, self._options["test_share"], self._options["seed"])
         return set(names) - test, test
 

@@ -67,7 +67,7 @@ class LaionVoxels:
 
     def _term(self, word: str) -> Mask:
         if is_file(word):
-            return self._map(Path(word).expanduser()) > 0
+            return self._map(self.folder.root / Path(word).expanduser()) > 0
         if word == BRAIN:
             return self._map(self.folder.brain) > 0
         inside_N = np.zeros(int(np.prod(self.header.shape)), bool)

@@ -150,7 +150,7 @@ def algonauts_of_arrays(arrays: Path, root: Path) -> Planted:
     return write_algonauts(
         root,
         mean_SV,
-        np.random.default_rng(2).permutation(73000)[: len(ids)],
+        np.sort(np.random.default_rng(2).choice(73000, len(ids), replace=False)),  # so that folds are of the phantom's images
         np.stack([np.asarray(Image.open(arrays / "images" / uri).convert("RGB")) for uri in stimuli["uri"]]),
         test_S=np.array(stimuli["split"]) == "test",
         region_V=[names[0] for names in voxels["rois"]],

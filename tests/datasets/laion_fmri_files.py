@@ -133,7 +133,8 @@ def write_regions(planted: Planted) -> None:
     for region, (category, name) in REGIONS.items():
         save(planted.region(category, name), mask(planted.region_V == region))
     save(planted.region("selectivity", "laion-general"), mask(np.ones(len(planted.region_V), bool)))
-    save(planted.region("retinotopy", "V1v"), mask(planted.region_V == "early"))
+    for name in ("V1v", "EVC", "hV4"):
+        save(planted.region("retinotopy", name), mask((planted.region_V == "early") & (name != "hV4")))
 
 
 def write_stimuli(planted: Planted) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scuba_ray.config import SubjectConfig
+from scuba_ray.config import SubjectConfig, load_config
 from scuba_ray.datasets import make_dataset
 from scuba_ray.datasets.algonauts import AlgonautsDataset
 from scuba_ray.datasets.fsaverage import nearest_of_fsaverage5
@@ -156,6 +156,12 @@ def test_it_is_opened_by_name_and_pickles_small(planted: Planted) -> None:
     again: SubjectDataset = pickle.loads(data)
     assert dataset.subject == "S1" and len(data) < 1500 and again.voxels().equals(dataset.voxels())
     assert again.fingerprint() == dataset.fingerprint()
+
+
+def test_the_examples_options_fit_the_layout(planted: Planted) -> None:
+    example = load_config(Path(__file__).parents[2] / "examples/algonauts.yaml").subjects[0]
+    dataset = make_dataset(example.model_copy(update={"path": str(planted.root)}))
+    assert len(dataset.voxels()) == (planted.region_V != "early").sum()
 
 
 def test_the_fingerprint_is_of_content(planted: Planted, own: Planted) -> None:

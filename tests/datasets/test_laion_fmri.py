@@ -15,7 +15,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from scuba_ray.config import SubjectConfig
+from scuba_ray.config import SubjectConfig, load_config
 from scuba_ray.datasets import make_dataset
 from scuba_ray.datasets.laion_fmri import LaionFmriDataset
 from scuba_ray.errors import ConfigError, DataError
@@ -99,7 +99,7 @@ def test_regions_and_masks(planted: Planted, tmp_path: Path) -> None:
     mine[3, 4, 5] = 1
     np.save(tmp_path / "mine.npy", mine)
     assert voxels(str(tmp_path / "mine.npy")) == [int(np.ravel_multi_index((3, 4, 5), SHAPE))]
-    names = {"faces": ["FFA1"], "bodies": ["EBA"], "places": ["PPA"], "words": ["VWFA1"], "early": ["V1v"], "none": []}
+    names = {"faces": ["FFA1"], "bodies": ["EBA"], "places": ["PPA"], "words": ["VWFA1"], "early": ["EVC", "V1v"], "none": []}
     assert opened(planted).voxels()["rois"].to_pylist() == [names[region] for region in planted.region_V]
     rois = opened(planted, rois=["face", "laiongeneral"]).voxels()["rois"].to_pylist()
     assert rois == [["FFA1", "laiongeneral"] if region == "faces" else ["laiongeneral"] for region in planted.region_V]
@@ -195,6 +195,12 @@ def test_it_is_opened_by_name_and_pickles_small(planted: Planted) -> None:
     again: SubjectDataset = pickle.loads(data)
     assert dataset.subject == "S1" and len(data) < 1500 and again.voxels().equals(dataset.voxels())
     assert again.fingerprint() == dataset.fingerprint()
+
+
+def test_the_examples_options_fit_the_layout(planted: Planted) -> None:
+    example = load_config(Path(__file__).parents[2] / "examples/laion_fmri.yaml").subjects[0]
+    dataset = make_dataset(example.model_copy(update={"path": str(planted.root)}))
+    assert len(dataset.voxels()) == (planted.region_V != "early").sum()
 
 
 def test_the_fingerprint_is_of_content(planted: Planted, own: Planted) -> None:
@@ -351,6 +357,6 @@ def test_options_that_cannot_be(planted: Planted, options: dict[str, Any], words
     with pytest.raises(ConfigError, match=words):
         opened(planted, **options)
     with pytest.raises(
-        DataError, match=r"no region 'FFA3' in .*; regions: EBA, FFA1, PPA, V1v, VWFA1, laiongeneral; folders: body, character"
+        DataError, match=r"no region 'FFA3' in .*; regions: EBA, EVC, FFA1, PPA, V1v, VWFA1, hV4, laiongeneral; folders: body"
     ):
         opened(planted, mask="FFA3")
