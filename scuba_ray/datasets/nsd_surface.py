@@ -46,7 +46,7 @@ def vertices(folder: NsdFolder, ijk_V3: npt.NDArray[np.int64], hemi_V: npt.NDArr
     DataError
         If a transform is unreadable or does not fit the others.
     """
-    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+    from scipy.spatial import cKDTree
 
     vertex_V = np.full(len(ijk_V3), -1, np.int32)
     for number, hemi in enumerate(HEMISPHERES):
@@ -64,6 +64,11 @@ def vertices(folder: NsdFolder, ijk_V3: npt.NDArray[np.int64], hemi_V: npt.NDArr
             )
         place_F3 = place_N3[own_F] - 1
         there_F = np.flatnonzero((place_N3[own_F] != _NOWHERE).all(1))
+        if not len(there_F):
+            raise DataError(
+                f"{folder.to_layer(hemi)} puts every vertex of fsaverage outside of the volume ({_NOWHERE}): is it the file of "
+                f"{folder.name} and of {folder.space}?"
+            )
         distance_V, nearest_V = cKDTree(place_F3[there_F]).query(ijk_V3[mine])
         vertex_V[mine] = np.where(distance_V <= FAR, nearest_of_fsaverage5(hemi)[there_F[nearest_V]], -1)
     return vertex_V

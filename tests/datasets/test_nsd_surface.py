@@ -50,6 +50,9 @@ def test_files_that_do_not_fit_each_other(folder: NsdFolder) -> None:
         DataError, match=r"lh.func1pt8-to-layerB2.mgz has 50 vertices, but lh.white-to-fsaverage.mgz names vertex"
     ):
         vertices(folder, ijk, hemi)
+    write_mgz(folder.to_layer("lh"), np.full((VERTICES + 1, 3), 9999))
+    with pytest.raises(DataError, match=r"lh.func1pt8-to-layerB2.mgz puts every vertex of fsaverage outside of the volume"):
+        vertices(folder, ijk, hemi)
     write_mgz(folder.to_layer("lh"), np.zeros(50))
     with pytest.raises(DataError, match=r"wanted three coordinates for each vertex"):
         vertices(folder, ijk, hemi)
