@@ -38,6 +38,8 @@ from scuba_ray.protocols import Geometry, Pictures
 
 SHARE, TEST_SPLIT = "share", "test-split"
 _SESSION = 1
+_BLOCK = 256
+"""Rows of responses that are read together."""
 
 
 class AlgonautsDataset:
@@ -169,7 +171,9 @@ class AlgonautsDataset:
             start = 0
             for hemi, path in self._folder.responses(split).items():
                 array, stop = open_npy(path), start + len(columns[hemi])
-                responses_SV[row : row + len(array), start:stop] = array[:, columns[hemi]]
+                for first in range(0, len(array), _BLOCK):  # the file's other columns are never held together
+                    block = array[first : first + _BLOCK, columns[hemi]]
+                    responses_SV[row + first : row + first + len(block), start:stop] = block
                 start = stop
             row += len(array)
         return responses_SV

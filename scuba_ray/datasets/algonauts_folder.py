@@ -17,6 +17,8 @@ from scuba_ray.errors import ConfigError, DataError
 
 SUBJECTS = {f"subj{number:02d}": count for number, count in enumerate((9841, 9841, 9082, 8779, 9841, 9082, 9841, 8779), 1)}
 """The challenge's subjects, and how many training images each has."""
+COLUMNS = {(19004, 20544), (18978, 20220), (18981, 20530)}
+"""Vertices of the challenge's left and right hemispheres: of all subjects but 6, of 6, of 8 (where betas are missing)."""
 _PICTURE = re.compile(r"(train|test)-(\d+)_nsd-(\d+)\.png")
 _FLOATS = ("float16", "float32", "float64")
 
@@ -83,7 +85,16 @@ class AlgonautsFolder:
 
     def vertices(self, hemi: str) -> npt.NDArray[np.int64]:
         """Vertices of fsaverage that the challenge uses, rising; column v of the responses is the v-th of them."""
-        return np.flatnonzero(self._labels(f"{hemi}.all-vertices_fsaverage_space.npy", VERTICES))
+        return np.flatnonzero(self._labels(f"{hemi}.all-vertices_fsaverage_space.npy", VERTICES) > 0)
+
+    def check_sides(self) -> None:
+        """Raise DataError if the hemispheres have each other's numbers of vertices, as the challenge's own are known."""
+        left, right = (len(self.vertices(hemi)) for hemi in HEMISPHERES)
+        if (right, left) in COLUMNS:
+            raise DataError(
+                f"hemispheres are swapped in {self.path / 'roi_masks'}: lh.all-vertices_fsaverage_space.npy has {left} vertices, "
+                f"rh.all-vertices_fsaverage_space.npy {right}; the challenge's left hemisphere has {right}"
+            )
 
     def collections(self) -> list[str]:
         """Collections of regions that have a table of names."""

@@ -29,6 +29,7 @@ class Vertices:
 
     def __init__(self, folder: AlgonautsFolder) -> None:
         self._folder = folder
+        folder.check_sides()
         self._vertices = {hemi: folder.vertices(hemi) for hemi in HEMISPHERES}
 
     def count(self, hemi: str) -> int:

@@ -219,6 +219,11 @@ def other_labels(planted: Planted) -> None:
     np.save(path, np.roll(np.load(path), 1))
 
 
+def challenge_sized_but_swapped(planted: Planted) -> None:
+    for hemi, count in (("lh", 20544), ("rh", 19004)):
+        np.save(planted.roi(f"{hemi}.all-vertices_fsaverage_space"), (np.arange(VERTICES) < count).astype(np.int64))
+
+
 SPOILT: dict[str, tuple[Callable[[Planted], object], str]] = {
     "truncated": (lambda one: truncate(one.fmri("lh")), "lh_training_fmri.npy is not a readable .npy array, or not whole"),
     "missing": (lambda one: one.fmri("rh").unlink(), "rh_training_fmri.npy is missing in .*training_fmri"),
@@ -259,6 +264,10 @@ SPOILT: dict[str, tuple[Callable[[Planted], object], str]] = {
     "regions of another subject, as long": (
         other_labels,
         r"lh.floc-faces_fsaverage_space.npy and lh.floc-faces_challenge_space.npy differ at",
+    ),
+    "everything of the other hemisphere": (
+        challenge_sized_but_swapped,
+        r"hemispheres are swapped in .*roi_masks: lh.all-vertices_fsaverage_space.npy has 20544 vertices, rh.* 19004",
     ),
     "vertices of fsaverage5": (
         lambda one: np.save(one.roi("lh.all-vertices_fsaverage_space"), np.zeros(10242, np.int64)),
