@@ -102,7 +102,7 @@ class VolumeSpace:
     def _hemispheres(self, index_V: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
         """Hemisphere of each voxel by the label files read so far, and by atlases of the whole cortex for what is left."""
         hemi_V = np.full(len(index_V), -1, np.int8)
-        for collection in (*self._labels, *(set(_WHOLE) & set(self.collections()))):
+        for collection in (*self._labels, *(name for name in _WHOLE if name in self.collections())):
             if (hemi_V < 0).any():
                 hemi_V = np.where(hemi_V < 0, self.labels(collection).hemi_N[index_V], hemi_V)
         return hemi_V

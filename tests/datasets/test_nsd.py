@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +175,21 @@ def test_the_fingerprint_is_of_content(nsd: Planted, own: Planted) -> None:
         file["betas"][0, 0, 0, 0] += 1
     fingerprints.append(opened(own).fingerprint())
     assert len(set(fingerprints)) == 5
+
+
+def test_the_fingerprint_is_the_same_in_every_process(nsd: Planted, tmp_path: Path) -> None:
+    """A mask file says nothing of hemispheres: they come from whichever atlas is asked first."""
+    inside = np.zeros(SHAPE, bool)
+    inside[tuple(nsd.ijk_V3.T)] = True
+    np.save(tmp_path / "mask.npy", inside)
+    say = "from scuba_ray.datasets.nsd import NsdDataset as N; import sys; print(N(*sys.argv[1:3], mask=sys.argv[3], "
+    command = [sys.executable, "-c", f"{say}rois=[], sessions_done={DONE}).fingerprint())"]
+    command += ["subj01", str(nsd.root), str(tmp_path / "mask.npy")]
+    processes = [
+        subprocess.Popen(command, env={**os.environ, "PYTHONHASHSEED": seed}, stdout=subprocess.PIPE) for seed in ("0", "3")
+    ]
+    assert len({process.communicate()[0] for process in processes}) == 1
+    assert [process.returncode for process in processes] == [0, 0]
 
 
 def test_without_ncsnr_transforms_t_maps_and_atlas(own: Planted) -> None:
