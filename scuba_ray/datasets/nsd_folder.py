@@ -161,10 +161,14 @@ def read_colour_table(path: Path) -> dict[int, str]:
     Raises
     ------
     DataError
-        If a line does not begin with a number and a name.
+        If a line does not begin with a number and a name, or the file is no text.
     """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no colour table: {error}") from error
     names = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

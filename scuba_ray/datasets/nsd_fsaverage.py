@@ -18,7 +18,7 @@ import pyarrow as pa
 from scuba_ray.datasets import nsd_surface
 from scuba_ray.datasets.geometry import HEMISPHERES
 from scuba_ray.datasets.nsd_folder import NsdFolder
-from scuba_ray.datasets.nsd_space import Floats, Labels, load_npy, surface_columns
+from scuba_ray.datasets.nsd_space import Floats, Labels, load_npy, surface_columns, whole_labels
 from scuba_ray.datasets.volumes import read_volume
 from scuba_ray.errors import DataError
 
@@ -46,7 +46,7 @@ class SurfaceSpace:
             places = " or ".join(str(folder) for folder in self.folder.labels())
             there = ", ".join(self.collections()) or "nothing"
             raise DataError(f"no regions {collection!r}: lh.{collection}.mgz is missing in {places}; there is {there}")
-        return Labels(found.astype(np.int32), self._hemi_N)
+        return Labels(whole_labels(f"{{lh,rh}}.{collection}.mgz", found), self._hemi_N)
 
     @property
     def _hemi_N(self) -> npt.NDArray[np.int8]:

@@ -72,6 +72,15 @@ def surface_columns(
     return {"hemi": hemi, "vertex": pa.array(vertex_V, pa.int32(), mask=vertex_V < 0), "xyz": xyz}
 
 
+def whole_labels(name: str, values: npt.NDArray[np.generic]) -> npt.NDArray[np.int32]:
+    """Labels as whole numbers. Raises DataError if they are none: a map of probabilities or t values holds no labels."""
+    label_N = np.nan_to_num(values.astype(np.float64))
+    rounded_N = np.round(label_N)
+    if (label_N != rounded_N).any():
+        raise DataError(f"{name} holds {label_N[label_N != rounded_N][0]:g}, wanted whole numbers: labels, 0 where there is none")
+    return rounded_N.astype(np.int32)
+
+
 def load_npy(path: Path) -> npt.NDArray[np.generic]:
     """A mask in an .npy file. Raises DataError if it is unreadable."""
     try:

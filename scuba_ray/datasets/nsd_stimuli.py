@@ -64,15 +64,15 @@ def coco_ids(path: Path) -> dict[int, int]:
     DataError
         If a column is missing, a value is no number or an image is there twice.
     """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [(int(row["nsdId"]), int(row["cocoId"])) for row in csv.DictReader(file)]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise DataError(f"{path}: wanted whole numbers in the columns nsdId and cocoId, got {error!r}") from error
     found: dict[int, int] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            try:
-                image, coco = int(row["nsdId"]), int(row["cocoId"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"{path}: wanted whole numbers in the columns nsdId and cocoId, got {error!r}") from error
-            if found.setdefault(image, coco) != coco:
-                raise DataError(f"{path}: image {image} is there more than once, with different COCO ids")
+    for image, coco in rows:
+        if found.setdefault(image, coco) != coco:
+            raise DataError(f"{path}: image {image} is there more than once, with different COCO ids")
     return found
 
 

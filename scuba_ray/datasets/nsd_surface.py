@@ -96,10 +96,8 @@ def fsaverage(folder: NsdFolder) -> Geometry | None:
     surfaces = folder.fsaverage / "surf"
     if not all((surfaces / f"{hemi}.{name}").is_file() for hemi in HEMISPHERES for name in (*_VIEWS, "sulc")):
         return None
-    from nibabel.freesurfer.io import read_morph_data
-
     views = {view: {hemi: _read_surface(surfaces / f"{hemi}.{view}") for hemi in HEMISPHERES} for view in _VIEWS}
-    background = {hemi: read_morph_data(surfaces / f"{hemi}.sulc").astype(np.float32) for hemi in HEMISPHERES}
+    background = {hemi: _read_depth(surfaces / f"{hemi}.sulc", len(views["pial"][hemi][0])) for hemi in HEMISPHERES}
     return Geometry("fsaverage", views, background)
 
 
@@ -111,3 +109,15 @@ def _read_surface(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.i
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} is no readable FreeSurfer surface: {error}") from error
     return coords.astype(np.float32), faces.astype(np.int32)
+
+
+def _read_depth(path: Path, vertices: int) -> npt.NDArray[np.float32]:
+    from nibabel.freesurfer.io import read_morph_data
+
+    try:
+        depth_N: npt.NDArray[np.float32] = read_morph_data(path).astype(np.float32)
+    except (OSError, ValueError, IndexError) as error:
+        raise DataError(f"{path} is no readable FreeSurfer curvature file: {error}") from error
+    if len(depth_N) != vertices:
+        raise DataError(f"{path} has {len(depth_N)} vertices, but the surfaces beside it have {vertices}")
+    return depth_N

@@ -13,7 +13,7 @@ import pyarrow as pa
 from scuba_ray.datasets import nsd_surface
 from scuba_ray.datasets.geometry import HEMISPHERES
 from scuba_ray.datasets.nsd_folder import NsdFolder
-from scuba_ray.datasets.nsd_space import Floats, Labels, load_npy, surface_columns
+from scuba_ray.datasets.nsd_space import Floats, Labels, load_npy, surface_columns, whole_labels
 from scuba_ray.datasets.volumes import read_volume
 from scuba_ray.errors import DataError
 
@@ -57,7 +57,7 @@ class VolumeSpace:
         if not both.is_file() and not all(path.is_file() for path in halves):
             there = ", ".join(self.collections()) or "nothing"
             raise DataError(f"no regions {collection!r}: {both.name} is missing in {roi}; there is {there}")
-        label_N = self._map(both)[0].astype(np.int32) if both.is_file() else np.zeros(np.prod(self.shape), np.int32)
+        label_N = whole_labels(str(both), self._map(both)[0]) if both.is_file() else np.zeros(np.prod(self.shape), np.int32)
         hemi_N = np.full(len(label_N), -1, np.int8)
         x: dict[str, float] = {}
         for number, (hemi, path) in enumerate(zip(HEMISPHERES, halves, strict=True)):
@@ -66,7 +66,7 @@ class VolumeSpace:
                 inside = np.flatnonzero(half_N > 0)
                 hemi_N[inside] = number
                 if not both.is_file():
-                    label_N[inside] = half_N[inside]
+                    label_N[inside] = whole_labels(str(path), half_N[inside])
                 if len(inside):
                     x[hemi] = float(np.median(self._xyz(inside, affine)[:, 0]))
         if x.get("lh", -np.inf) > x.get("rh", np.inf):

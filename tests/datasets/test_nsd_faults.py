@@ -107,11 +107,31 @@ def test_names_that_are_missing(own: Planted) -> None:
     table.write_text("OFA 1\n")
     with pytest.raises(DataError, match="wanted lines of a number and a name, got 'OFA 1'"):
         opened(own)
+    table.write_bytes(b"1 \xff\xfe\n")
+    with pytest.raises(DataError, match=r"floc-faces.mgz.ctab is no colour table"):
+        opened(own)
     table.unlink()
     with pytest.raises(DataError, match=r"the names of floc-faces are missing: no floc-faces.mgz.ctab in"):
         opened(own)
     with pytest.raises(DataError, match=r"no regions 'streams': .* there is HCP_MMP1, floc-bodies"):
         opened(own, rois=["streams"])
+
+
+def test_a_map_of_probabilities_holds_no_labels(own: Planted) -> None:
+    for name in ("floc-faces", "lh.floc-faces"):
+        image = nibabel.load(own.roi / f"{name}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj) * 0.9, AFFINE), own.roi / f"{name}.nii.gz")
+    with pytest.raises(DataError, match=r"roi/floc-faces.nii.gz holds -0.9, wanted whole numbers"):
+        opened(own)
+    (own.roi / "floc-faces.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"roi/lh.floc-faces.nii.gz holds [\d.]+, wanted whole numbers"):
+        opened(own)
+
+
+def test_a_list_of_images_that_is_no_text(own: Planted) -> None:
+    (own.root / "nsddata/experiments/nsd/nsd_stim_info_merged.csv").write_bytes(b"nsdId,cocoId\n1,\xff\n")
+    with pytest.raises(DataError, match=r"nsd_stim_info_merged.csv: wanted whole numbers in the columns nsdId and cocoId"):
+        opened(own)
 
 
 @pytest.mark.parametrize(

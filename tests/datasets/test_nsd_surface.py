@@ -76,6 +76,11 @@ def test_nsds_fsaverage_is_drawn_where_it_is_there(folder: NsdFolder) -> None:
     np.testing.assert_allclose(geometry.views["pial"]["rh"][0], surface("pial", "rh")[0], atol=1e-4)
     np.testing.assert_array_equal(geometry.views["pial"]["rh"][1], surface("pial", "rh")[1])
     assert geometry.background["lh"][7] == 7
+    for data, words in ((b"no", "is no readable FreeSurfer curvature file"), (None, "has 3 vertices, but the surfaces .* 10242")):
+        path = folder.fsaverage / "surf/rh.sulc"
+        write_morph_data(path, np.zeros(3, np.float32)) if data is None else path.write_bytes(data)
+        with pytest.raises(DataError, match=f"rh.sulc {words}"):
+            fsaverage(folder)
     (folder.fsaverage / "surf/lh.pial").write_bytes(b"no surface")
     with pytest.raises(DataError, match=r"lh.pial is no readable FreeSurfer surface"):
         fsaverage(folder)
