@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from scuba_ray.datasets.algonauts_folder import SUBJECTS, AlgonautsFolder, open_npy, open_responses
 from scuba_ray.datasets.algonauts_vertices import ALL, Vertices
-from scuba_ray.datasets.checks import TRIALS
+from scuba_ray.datasets.checks import TRIALS, local_folder
 from scuba_ray.datasets.content import spread_digest, text_digest
 from scuba_ray.datasets.geometry import HEMISPHERES, fsaverage5
 from scuba_ray.datasets.held_out import check_share, held_out
@@ -102,7 +102,7 @@ class AlgonautsDataset:
             raise ConfigError("captions need both options, `captions` and `coco_list`")
         check_share(test_share)
         self.subject, self._path = subject, path
-        self._folder = AlgonautsFolder(Path(path).expanduser() / (challenge_subject or subject))
+        self._folder = AlgonautsFolder(local_folder(path) / (challenge_subject or subject))
         self._splits = ("training",) if test == SHARE else ("training", "test")
         self._vertices = Vertices(self._folder)
         self._stimuli = self._make_stimuli()

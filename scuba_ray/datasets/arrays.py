@@ -27,6 +27,7 @@ from scuba_ray.datasets.checks import (
     check_trials,
     check_unique,
     check_voxels,
+    local_folder,
     read_table,
 )
 from scuba_ray.datasets.content import file_digest, text_digest
@@ -55,7 +56,7 @@ class ArraysDataset:
     def __init__(self, subject: str, path: str) -> None:
         self.subject = subject
         self._path = path
-        self._folder = Path(path).expanduser()
+        self._folder = local_folder(path)
         self._description = _describe(self._folder)
         problems = Problems()
         with problems.collected():

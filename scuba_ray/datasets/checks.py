@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES, HEMISPHERES
 from scuba_ray.errors import ConfigError, DataError
+from scuba_ray.tables.files import is_uri, normalise
 
 STIMULI = pa.schema([("stimulus_id", pa.string()), ("uri", pa.string()), ("split", pa.string()), ("caption", pa.string())])
 TRIALS = pa.schema([("trial", pa.int64()), ("stimulus_id", pa.string()), ("session", pa.int32())])
@@ -55,6 +56,17 @@ class Problems:
         if self._found:
             kind = DataError if any(isinstance(error, DataError) for error in self._found) else ConfigError
             raise kind("\n".join(str(error) for error in self._found)) from self._found[0]
+
+
+def local_folder(path: str) -> Path:
+    """The folder of a layout that reads plain files. Raises ConfigError if `path` is in an object store."""
+    place = normalise(path)
+    if is_uri(place):
+        raise ConfigError(
+            f"{path} is in an object store, but brain data are read in place from local or mounted disks: copy the files, or "
+            "mount the store and give the folder it is mounted at"
+        )
+    return Path(place)
 
 
 def read_table(path: Path, schema: pa.Schema, required: tuple[str, ...]) -> pa.Table:

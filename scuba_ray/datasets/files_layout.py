@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from scuba_ray.datasets.array_pictures import open_pictures
-from scuba_ray.datasets.checks import TRIALS, Problems, check_trials, check_voxels
+from scuba_ray.datasets.checks import TRIALS, Problems, check_trials, check_voxels, local_folder
 from scuba_ray.datasets.content import spread_digest, text_digest
 from scuba_ray.datasets.file_voxels import MapGiven, Maps, from_maps, from_table
 from scuba_ray.datasets.geometry import fsaverage5
@@ -97,7 +97,7 @@ class FilesDataset:
     ) -> None:
         # whatever was given travels when the data set is pickled
         self._options = {name: value for name, value in locals().items() if name not in {"self", "subject", "path"}}
-        self._root = Path(path).expanduser()
+        self._root = local_folder(path)
         _check_options(self._root, self._options)
         assert responses is not None and trials is not None and images is not None, "checked among the options"
         self.subject, self._path, self._memory = subject, path, memory_mb * _MEBIBYTE

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scuba_ray.datasets.checks import TRIALS
+from scuba_ray.datasets.checks import TRIALS, local_folder
 from scuba_ray.datasets.content import spread_digest, text_digest
 from scuba_ray.datasets.geometry import fsaverage5
 from scuba_ray.datasets.held_out import check_share, held_out
@@ -120,7 +120,7 @@ class LaionFmriDataset:
         self._options = {name: value for name, value in locals().items() if name not in {"self", "subject", "path"}}
         _check_options(self._options)
         self.subject, self._path, self._memory = subject, path, memory_mb * _MEBIBYTE
-        self._folder = LaionFolder(Path(path).expanduser(), laion_subject or subject, betas, trials, regions_folder)
+        self._folder = LaionFolder(local_folder(path), laion_subject or subject, betas, trials, regions_folder)
         self._numbers = self._folder.sessions(sessions)
         self._shown = {number: self._folder.shown(number, label) for number in self._numbers}
         self._headers = self._check_headers()

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from scuba_ray.datasets.array_pictures import Hdf5Pictures
-from scuba_ray.datasets.checks import TRIALS, VOXELS
+from scuba_ray.datasets.checks import TRIALS, VOXELS, local_folder
 from scuba_ray.datasets.content import file_digest, spread_digest, text_digest
 from scuba_ray.datasets.geometry import fsaverage5
 from scuba_ray.datasets.nsd_betas import STORED, check_session, read_betas, read_header
@@ -113,7 +113,7 @@ class NsdDataset:
         self._options = {name: value for name, value in locals().items() if name not in {"self", "subject", "path"}}
         _check_options(self._options)
         self.subject, self._path, self._memory = subject, path, memory_mb * _MEBIBYTE
-        self._nsd = NsdFolder(Path(path).expanduser(), _number(nsd_subject or subject), space, betas)
+        self._nsd = NsdFolder(local_folder(path), _number(nsd_subject or subject), space, betas)
         self._design = read_design(self._nsd.design)
         self._done = all_done(self._design, sessions_done)
         self._notes: list[str] = []
