@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +85,19 @@ class SubjectDataset(Protocol):
         ...
 
     def geometry(self) -> Geometry | None: ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """What a layout may say of itself beside the tables."""
+
+    def about(self) -> Mapping[str, Any]:
+        """What was chosen and found; `test` names the test set."""
+        ...
+
+    def notes(self) -> Sequence[str]:
+        """What a reader should know of the files: what is missing, and how it was dealt with."""
+        ...
 
 
 class Analysis(Protocol):

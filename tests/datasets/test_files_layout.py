@@ -21,7 +21,9 @@ from scuba_ray.datasets.arrays import ArraysDataset
 from scuba_ray.datasets.files_layout import FilesDataset
 from scuba_ray.datasets.pictures import decode_image
 from scuba_ray.errors import ConfigError, DataError
+from scuba_ray.pipeline import run
 from tests.datasets import lab_files as lab
+from tests.study import TinyStudy
 
 
 def opened(folder: Path, options: dict[str, Any], **changes: Any) -> FilesDataset:
@@ -228,3 +230,14 @@ def test_a_packed_file_of_many_sessions_is_mentioned(tmp_path: Path) -> None:
     dataset = opened(tmp_path, options, responses="r.nii.gz")
     assert "r.nii.gz holds several sessions and is read from its beginning for each" in dataset.notes()[0]
     np.testing.assert_array_equal(dataset.read_session(3), opened(tmp_path, options).read_session(3))
+
+
+def test_a_run_on_files_gives_what_a_run_on_arrays_gives(study: TinyStudy, tmp_path: Path) -> None:
+    options = {name: f"{name}.parquet" for name in ("trials", "stimuli", "voxels")}
+    options |= {"responses": "responses.npy", "images": "images", "geometry": "fsaverage5"}
+    place = {"path": str(study.folder / "subject")}
+    subjects = [{"name": "arrays", **place}, {"name": "files", "dataset": "files", **place, "options": options}]
+    voxels = run(study.config(subjects=subjects, out=str(tmp_path / "run"))).read("voxels").to_pylist()
+    made = {name: [{**row, "subject": None} for row in voxels if row["subject"] == name] for name in ("arrays", "files")}
+    assert made["arrays"] == made["files"] and len(made["files"]) == 12
+    assert sum((row["r"] or 0) > 0.3 for row in made["files"]) >= 8
