@@ -87,6 +87,8 @@ def save(
     directory: Path, *, vae: AutoencoderKL, unet: UNet2DConditionModel, encoder: CLIPTextModel, schedule: dict[str, object]
 ) -> None:
     """Write a diffusers directory in half precision, with DPM-Solver++ (order 2) as its scheduler, as the paper samples."""
+    for network in (vae, unet):
+        network.register_to_config(_name_or_path="")  # where training went on from is nobody else's directory
     StableDiffusionPipeline(
         vae=vae.half(), text_encoder=encoder.half(), tokenizer=tokenizer_of("clip"), unet=unet.half(),
         scheduler=DPMSolverMultistepScheduler.from_config(schedule),
