@@ -5,12 +5,13 @@ Drawn with Pillow, text in matplotlib's own DejaVu Sans, so that a sheet looks t
 
 from __future__ import annotations
 
+import hashlib
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -27,17 +28,22 @@ MARGIN, GAP, LABEL, LINE = 24, 14, 190, 20
 """Pixels: round the sheet, between pictures, of the methods' column, of a line of text."""
 _LINES = 3
 """Lines below a picture: noun, predicted responses, category."""
+_LONGEST = 100
+"""Characters of a name that are kept in a file's: file systems take 255 bytes."""
 _WIDTH = 980
 """Least width: room for the heading of a sheet with one picture."""
 
 
 def file_name(target: TargetImages) -> str:
-    """Where a target's sheet lies in the run: `report/sheets/SUBJECT-ROI.png`, queries `SUBJECT-query-TEXT.png`.
+    """Where a target's sheet lies in the run: `report/sheets/SUBJECT-ROI.png`, queries `SUBJECT-query-TEXT-DIGEST.png`.
 
-    What a file name may not hold is percent-encoded; of a long query its beginning is kept.
+    What not every file system takes in a name is `_`, and of a long name the beginning is kept; a digest tells such names apart.
     """
-    name = target.name if target.kind == "roi" else f"query-{target.name[:60]}"
-    return f"{FOLDER}/{quote(f'{target.subject}-{name}', safe=' ')}.png".replace(" ", "_")
+    name = f"{target.subject}-{target.name}" if target.kind == "roi" else f"{target.subject}-query-{target.name}"
+    short = re.sub(r"[^\w.+-]+", "_", name, flags=re.ASCII)[:_LONGEST]
+    if short != name or target.kind != "roi":
+        short += f"-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+    return f"{FOLDER}/{short}.png"
 
 
 def written(run: RunFolder, targets: Iterable[TargetImages], colours: Mapping[str, str]) -> Iterator[TargetImages]:

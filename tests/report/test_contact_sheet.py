@@ -117,6 +117,16 @@ def test_names_of_files_are_safe_and_different(targets: dict[str, TargetImages])
     assert file_name(replace(targets["faces"], name="../../evil")).count("/") == 2
 
 
+def test_names_of_files_are_short_and_tell_all_targets_apart(targets: dict[str, TargetImages]) -> None:
+    names = ["a b", "a_b", "a/b", "é" * 200, "é" * 201, "x" * 300, f"{'x' * 300}y", "query-faces", "FFA-1"]
+    sheets = [replace(targets["faces"], name=name) for name in names]
+    sheets += [replace(targets[QUERY], name=name) for name in ("faces", "ネコ" * 40, f"{'ネコ' * 40}の木", "a photo of a dog")]
+    found = [file_name(sheet) for sheet in sheets]
+    assert len(set(found)) == len(found)
+    assert max(len(name.rpartition("/")[2].encode()) for name in found) < 150
+    assert found[1] == "report/sheets/subj01-a_b.png" and found[8] == "report/sheets/subj01-FFA-1.png"
+
+
 def test_sheets_that_are_no_longer_made_are_deleted(targets: dict[str, TargetImages], tmp_path: Path) -> None:
     run, folder = RunFolder(str(tmp_path)), tmp_path / "report" / "sheets"
     assert list(contact_sheet.written(run, targets.values(), {})) == list(targets.values())

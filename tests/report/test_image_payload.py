@@ -99,7 +99,7 @@ def test_page_and_sheets_of_a_run(imaged: Written, text: str) -> None:
     folder = Path(imaged.run.location) / "report" / "sheets"
     assert len(text) < 4e6
     assert {path.name for path in folder.iterdir()} == {
-        "subj01-faces.png", "subj01-food.png", "subj01-query-food_%2F_%3Ci%3Eon%3C%2Fi%3E_a_table.png",
+        "subj01-faces.png", "subj01-food.png", "subj01-query-food_i_on_i_a_table-62847e70.png",
     }  # fmt: skip
 
 
