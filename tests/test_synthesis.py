@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -91,8 +92,8 @@ def test_what_changes_is_made_again_and_what_does_not_is_kept(study: TinyStudy, 
     ("changes", "reason"),
     [
         ({"budget": 1}, "synthesize.budget was spent"),
-        ({"targets": ["voxels"], "voxels": 0}, "nothing to make images of"),
-        ({"targets": ["voxels"], "voxels": [110, 111]}, "none of its voxels is fitted"),
+        ({"targets": ["voxels"], "voxels": 0, "gradient": None}, "nothing to make images of"),
+        ({"targets": ["voxels"], "voxels": [110, 111], "gradient": None}, "none of its voxels is fitted"),
     ],
 )
 def test_a_run_without_targets_ends_well_and_says_why(
@@ -112,8 +113,13 @@ def test_a_run_without_targets_ends_well_and_says_why(
     [
         ({"rois": ["faces", "nowhere"]}, ["'nowhere'", "faces, food, places"]),
         ({"voxels": [100, 7]}, ["voxel 7"]),
-        ({"targets": ["query"], "queries": ["food"]}, ["'food'", "region"]),
-        ({"targets": ["query", "voxels"], "voxels": [103], "queries": ["voxel 103"]}, ["'voxel 103'"]),
+        ({"targets": ["query"], "queries": ["food"], "gradient": None}, ["'food'", "region"]),
+        ({"targets": ["rois", "query", "voxels"], "voxels": [103], "queries": ["voxel 103"]}, ["'voxel 103'"]),
+        ({"targets": ["rois", "query", "voxels"], "voxels": 9, "queries": ["voxel 103"]}, ["'voxel 103'"]),
+        (
+            {"probe": {"category_of": {"food": "foods"}}},
+            ["food is said to belong to 'foods'", "faces, bodies, places, food, words"],
+        ),
         ({"judge": "tiny"}, ["synthesize.judge", "captioned backbone"]),
         ({"text": {"captions": ["lavca"]}}, ["lavca", "synthesize.text.captions"]),
         ({"text": {"captions": ["brainscuba-rerank"]}}, ["set rerank"]),
@@ -130,6 +136,35 @@ def test_what_cannot_work_is_refused_before_anything_starts(
         run(configured(study, places, tmp_path / "run", **changes))
     assert all(word in str(refusal.value) for word in words), str(refusal.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"voxels": [103, 104, 103]}, "voxels must be different, got 103, 104, 103"),
+        ({"targets": ["rois", "query"], "queries": ["a dog", " "]}, "queries has an empty text"),
+        ({"targets": ["voxels"]}, "gradient.targets has rois, none of targets .voxels."),
+        ({"gradient": {"targets": []}}, "gradient.targets has nothing"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    study: TinyStudy, places: dict[str, str], tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        configured(study, places, tmp_path / "run", **changes)
+
+
+def test_a_region_called_like_a_voxel_is_refused_beside_voxels(
+    own_study: TinyStudy, places: dict[str, str], tmp_path: Path
+) -> None:
+    voxels = pq.read_table(own_study.folder / "subject" / "voxels.parquet")
+    rois = pa.array([["voxel 103"]] * voxels.num_rows, pa.list_(pa.string()))
+    pq.write_table(
+        voxels.set_column(voxels.column_names.index("rois"), "rois", rois), own_study.folder / "subject/voxels.parquet"
+    )
+    with pytest.raises(ConfigError, match="'voxel 103' as a single voxel would be"):
+        open_study(configured(own_study, places, tmp_path / "run"))
+    open_study(configured(own_study, places, tmp_path / "run", targets=["rois"]))
 
 
 def test_a_backbone_without_gradient_is_refused(study: TinyStudy, places: dict[str, str], tmp_path: Path) -> None:

@@ -125,8 +125,16 @@ class SynthesizeConfig(Part):
             raise ValueError("no route is left: give `text` or `gradient`, or leave synthesize out")
         if ("query" in self.targets) != bool(self.queries):
             raise ValueError("targets has query exactly where `queries` has texts")
-        for name in ("targets", "rois", "queries"):
-            values = getattr(self, name)
+        for name in ("targets", "rois", "queries", "voxels"):
+            values = () if isinstance(getattr(self, name), int) else getattr(self, name)
             if len(set(values)) < len(values):
-                raise ValueError(f"{name} must be different, got {', '.join(values)}")
+                raise ValueError(f"{name} must be different, got {', '.join(map(str, values))}")
+        if not all(query.strip() for query in self.queries):
+            raise ValueError("queries has an empty text: give a few words, such as 'a plate of food'")
+        steered = () if self.gradient is None else self.gradient.targets
+        if self.gradient is not None and not set(steered) & set(self.targets):
+            raise ValueError(
+                f"gradient.targets has {', '.join(steered) or 'nothing'}, none of targets ({', '.join(self.targets)}), so nothing "
+                "would be made by gradient: give it some of them, or leave gradient out"
+            )
         return self

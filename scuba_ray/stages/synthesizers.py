@@ -11,7 +11,8 @@ from scuba_ray.config import RunConfig, SynthesizeConfig
 from scuba_ray.errors import ConfigError
 from scuba_ray.protocols import Backbone, Synthesizer
 from scuba_ray.registry import resolve
-from scuba_ray.stages.targets import voxel_target
+from scuba_ray.stages.judging import prompts_of
+from scuba_ray.stages.targets import is_voxel_target
 from scuba_ray.tables.ways import BRAINDIVE, LAVCA, METHOD, RERANKED
 
 _GROUP = {RERANKED: "rerank", LAVCA: "lavca"}
@@ -24,8 +25,8 @@ def make_synthesizers(config: RunConfig, reader: Backbone) -> Mapping[str, Synth
     Raises
     ------
     ConfigError
-        If a model cannot be had, no gradient goes through the backbone, captions that prompts are made from are not made, or the
-        judge is the captioned backbone itself.
+        If a model cannot be had, no gradient goes through the backbone, captions that prompts are made from are not made, the
+        judge is the captioned backbone itself, or a region belongs to a category that the probe does not have.
     """
     settings = config.synthesize
     if settings is None:
@@ -34,6 +35,12 @@ def make_synthesizers(config: RunConfig, reader: Backbone) -> Mapping[str, Synth
         raise ConfigError(
             f"synthesize.judge is {reader.name}, the captioned backbone, which judges in any case; name another one of backbones"
         )
+    categories = prompts_of(settings.probe)
+    for roi, category in settings.probe.category_of.items():
+        if category not in categories:
+            raise ConfigError(
+                f"synthesize.probe.category_of: {roi} is said to belong to {category!r}; the probe has {', '.join(categories)}"
+            )
     found: dict[str, Synthesizer] = {}
     if settings.text is not None:
         made = {METHOD: True, RERANKED: config.rerank is not None, LAVCA: config.lavca is not None}
@@ -57,11 +64,13 @@ def check_targets(settings: SynthesizeConfig, voxels: Iterable[pa.Table]) -> Non
     Raises
     ------
     ConfigError
-        If no subject has such a region or voxel, or a query is called like one: `target` would name two things.
+        If no subject has such a region or voxel, or a query is called like one, or a region like a voxel: `target` would name two
+        things.
     """
     known: set[str] = set()
     ids: set[int] = set()
-    wanted = set(settings.voxels if isinstance(settings.voxels, tuple) and "voxels" in settings.targets else ())
+    single = "voxels" in settings.targets
+    wanted = set(settings.voxels if isinstance(settings.voxels, tuple) and single else ())
     for table in voxels:
         known |= set(pc.unique(pc.list_flatten(table["rois"])).to_pylist()) - {None}
         ids |= set(table["voxel_id"].to_pylist()) & wanted
@@ -70,10 +79,15 @@ def check_targets(settings: SynthesizeConfig, voxels: Iterable[pa.Table]) -> Non
             raise ConfigError(f"synthesize.rois: no subject has a region {roi!r}; there are {', '.join(sorted(known)) or 'none'}")
     for voxel in sorted(wanted - ids):
         raise ConfigError(f"synthesize.voxels: no subject has a voxel {voxel}")
-    names = {*known, *map(voxel_target, ids)}
     for query in settings.queries:
-        if query in names:
+        if query in known or (single and is_voxel_target(query)):
             raise ConfigError(
                 f"synthesize.queries: {query!r} is what a region or voxel is called too, and images are told apart by their "
                 "target; say it in other words, such as 'a photo of ...'"
+            )
+    for roi in sorted(settings.rois or known) if single and "rois" in settings.targets else ():
+        if is_voxel_target(roi):
+            raise ConfigError(
+                f"synthesize.targets: a region is called {roi!r} as a single voxel would be, and images are told apart by their "
+                "target; name other regions in rois, or leave voxels out of targets"
             )

@@ -6,6 +6,7 @@ known only those that predict test images.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from scuba_ray.config import SynthesizeConfig
 from scuba_ray.tables.schemas import SIGNIFICANT
 
 UNKNOWN = "the subject has no such region or voxel"
+NO_REGIONS = "the subject's voxels have no regions"
 NOT_FITTED = "none of its voxels is fitted"
 NOT_SIGNIFICANT = f"none of its fitted voxels has q < {SIGNIFICANT:g} (synthesize.significant: false takes all of them)"
 
@@ -41,6 +43,11 @@ def voxel_target(voxel: int) -> str:
     return f"voxel {voxel}"
 
 
+def is_voxel_target(name: str) -> bool:
+    """Whether some single voxel is called like this."""
+    return re.fullmatch(r"voxel -?\d+", name) is not None
+
+
 def find_targets(voxels: pa.Table, settings: SynthesizeConfig) -> Iterator[Target]:
     """The targets of one subject: regions first, then queries, then single voxels.
 
@@ -57,6 +64,8 @@ def find_targets(voxels: pa.Table, settings: SynthesizeConfig) -> Iterator[Targe
     """
     subject = _Voxels(voxels, settings)
     if "rois" in settings.targets:
+        if not subject.regions:
+            yield Target("rois", "roi", (), NO_REGIONS)
         for roi, members_N in subject.regions.items():
             yield subject.target(roi, "roi", members_N)
     if "query" in settings.targets:
@@ -88,7 +97,7 @@ class _Voxels:
         self.score_V = pc.coalesce(voxels["r2_normalised"], voxels["r2"], pa.scalar(-np.inf, pa.float32())).to_numpy()
         members: dict[str, list[int]] = {}
         for row, rois in enumerate(voxels["rois"].to_pylist()):
-            for roi in rois or ():
+            for roi in dict.fromkeys(rois or ()):
                 members.setdefault(roi, []).append(row)
         wanted = settings.rois or sorted(members)
         self.regions = {roi: np.array(members.get(roi, []), np.int64) for roi in wanted}

@@ -11,7 +11,7 @@ import pytest
 from scuba_ray.core.seeds import image_seed
 from scuba_ray.stages import image_cautions
 from scuba_ray.stages.requests import NO_CAPTION, NO_NOUN, SPENT, article
-from scuba_ray.stages.targets import NOT_FITTED, NOT_SIGNIFICANT, UNKNOWN
+from scuba_ray.stages.targets import NO_REGIONS, NOT_FITTED, NOT_SIGNIFICANT, UNKNOWN
 from scuba_ray.tables.image_schemas import REQUESTS
 from scuba_ray.tables.steps import Steps
 from scuba_ray.tables.store import RunFolder
@@ -48,6 +48,11 @@ def test_only_fitted_and_significant_voxels_stand_for_a_region(tmp_path: Path) -
     assert standing(table) == {"faces": [10, 12, 13], "places": [10], "weak": [15]}
     table, left_out = plan(tmp_path / "three", voxels, targets=["rois"], rois=["places", "nowhere"])
     assert standing(table) == {"places": [10]} and left_out == {"target=nowhere": UNKNOWN}
+
+
+def test_a_region_that_a_voxel_names_twice_has_it_once(tmp_path: Path) -> None:
+    table, _ = plan(tmp_path, [voxel("dog", rois=["a", "b", "a"]), voxel("dog", rois=["a"])], targets=["rois"])
+    assert standing(table) == {"a": [10, 11], "b": [10]}
 
 
 def test_where_q_is_not_known_every_fitted_voxel_stands_and_it_is_said(tmp_path: Path) -> None:
@@ -175,7 +180,7 @@ def test_the_budget_is_spent_in_order_on_whole_targets(tmp_path: Path, budget: i
     [
         ([voxel("dog", status="bad")], {}, NOT_FITTED),
         ([voxel("dog", q=0.9)], {}, NOT_SIGNIFICANT),
-        ([voxel("dog", rois=[])], {"targets": ["rois"]}, None),
+        ([voxel("dog", rois=[])], {"targets": ["rois"]}, NO_REGIONS),
         ([voxel("dog")], {"targets": ["voxels"], "voxels": 0}, None),
         ([voxel("dog", status="bad")], {"targets": ["query"], "queries": ["dog"]}, NOT_FITTED),
     ],
