@@ -99,25 +99,10 @@ class FilesDataset:
         self._options = {name: value for name, value in locals().items() if name not in {"self", "subject", "path"}}
         self._root = local_folder(path)
         _check_options(self._root, self._options)
-        assert responses is not None and trials is not None and images is not None, "checked among the options"
         self.subject, self._path, self._memory = subject, path, memory_mb * _MEBIBYTE
         self._notes: list[str] = []
-        table, parts = None, None
         problems = Problems()
-        with problems.collected():
-            table = read_lab_table(self._root / trials)
-            shown = text_column(self._root / trials, table, "stimulus_id")
-        with problems.collected():
-            parts = open_parts(self._root, responses)
-        with problems.collected():
-            self._pictures = open_pictures(self._root, images)
-        if table is not None and parts is not None:
-            with problems.collected():
-                self._series = settled(parts, len(table), self._root / trials, orientation)
-                self._scale = self._divisor(scale)
-        if table is not None and "stimulus_id" in table.column_names:
-            with problems.collected():
-                self._stimuli = self._make_stimuli(shown)
+        table, shown = self._open(problems)
         problems.tell()
         with problems.collected():
             self._trials = self._make_trials(table, shown)
@@ -145,6 +130,7 @@ class FilesDataset:
             "layout": "files",
             "responses": sorted({file.path.suffix for file in self._series.files}),
             "scale": self._scale,
+            "test": self._rule.words,
             "voxels": len(self._voxels),
             "trials": len(self._trials),
             "test_images": tests,
@@ -186,6 +172,30 @@ class FilesDataset:
         """fsaverage5, where the options say so."""
         return fsaverage5() if self._options["geometry"] is not None else None
 
+    def _open(self, problems: Problems) -> tuple[pa.Table, list[str]]:
+        """Open tables, responses and pictures, as far as they can be; the table of trials, and what each showed."""
+        options, path = self._options, self._root / self._options["trials"]
+        table, shown, parts = None, list[str](), None
+        with problems.collected():
+            table = read_lab_table(path)
+            shown = text_column(path, table, "stimulus_id")
+        with problems.collected():
+            parts = open_parts(self._root, options["responses"])
+        with problems.collected():
+            self._pictures = open_pictures(self._root, options["images"])
+        if table is not None and parts is not None:
+            with problems.collected():
+                self._series = settled(parts, len(table), path, options["orientation"])
+                self._scale = self._divisor(options["scale"])
+        if shown:
+            with problems.collected():
+                self._stimuli = self._make_stimuli(shown)
+        return table, shown
+
+    @property
+    def _rule(self) -> SplitRule:
+        return SplitRule(*(self._options[name] for name in ("test_share", "test_repeats", "seed")))
+
     def _divisor(self, scale: float | None) -> float:
         whole = next((file for file in self._series.files if file.whole_numbers), None)
         if scale is None and whole is not None:
@@ -197,10 +207,8 @@ class FilesDataset:
 
     def _make_stimuli(self, shown: list[str]) -> pa.Table:
         given = self._options["stimuli"]
-        rule = SplitRule(*(self._options[name] for name in ("test_share", "test_repeats", "seed")))
-        stimuli, note = read_stimuli(
-            None if given is None else self._root / given, self._root / self._options["trials"], shown, rule
-        )
+        path = None if given is None else self._root / given
+        stimuli, note = read_stimuli(path, self._root / self._options["trials"], shown, self._rule)
         self._notes += note
         return stimuli
 

@@ -95,6 +95,13 @@ class SplitRule:
         """The options that are given."""
         return [name for name, value in (("test_share", self.share), ("test_repeats", self.repeats)) if value is not None]
 
+    @property
+    def words(self) -> str:
+        """What chooses test images."""
+        if self.share is not None:
+            return f"a share of {self.share:g}, by id and seed {self.seed}"
+        return "the column split" if self.repeats is None else f"shown {self.repeats} times or more"
+
     def tests(self, ids: list[str], shown: Iterable[str]) -> set[str]:
         """The ids of test images; `shown` names each trial's."""
         if self.share is not None:

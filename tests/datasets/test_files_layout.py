@@ -88,6 +88,7 @@ def test_test_images_by_rule(tmp_path: Path) -> None:
     by_share = opened(tmp_path, options, stimuli=None, images="images", test_share=0.4, seed=1)
     split = dict(zip(*(by_share.stimuli()[name].to_pylist() for name in ("stimulus_id", "split")), strict=True))
     assert 0 < list(split.values()).count("test") < 12 and set(split) == set(lab.shown())
+    assert by_share.about()["test"] == "a share of 0.4, by id and seed 1"
     few = lab.shown()
     few[few.index("00004")] = "00005"
     pyarrow.csv.write_csv(pa.table({"stimulus": few}), tmp_path / "few.csv")
@@ -182,6 +183,31 @@ def test_options_that_do_not_fit(kind: str, changes: dict[str, Any], words: str,
     options = lab.write_lab(tmp_path, kind)
     with pytest.raises((ConfigError, DataError), match=words):
         opened(tmp_path, options, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "words"),
+    [
+        ("trials.csv", '"stimulus"', '"picture"', "trials.csv lacks column 'stimulus_id'; it has picture, session, rt"),
+        ("trials.csv", '"00003"', '""', "trials.csv: column 'stimulus_id' has 3 empty values of 36"),
+        ("trials.csv", ",2,", ",b,", "trials.csv: column 'session' is string, wanted whole numbers"),
+        ("trials.csv", ",3,", ",4,", None),
+        ("stimuli.csv", '"00003"', '"00004"', "stimuli.csv: stimulus_id must be unique, but 00004 is there more than once"),
+        ("stimuli.csv", '"test"', '"val"', "stimuli.csv: split must be 'train' or 'test', got val"),
+        ("voxels.csv", "\n31,", "\n22,", "voxels.csv: voxel_id must be unique, but 22 is there more than once"),
+        ("voxels.csv", '"rh"', '"right"', "voxels.csv: hemi must be 'lh' or 'rh'"),
+    ],
+)
+def test_tables_that_do_not_fit(name: str, old: str, new: str, words: str | None, tmp_path: Path) -> None:
+    options = lab.write_lab(tmp_path, "npy")
+    text = (tmp_path / name).read_text()
+    assert old in text
+    (tmp_path / name).write_text(text.replace(old, new))
+    if words is None:
+        assert set(opened(tmp_path, options).trials()["session"].to_pylist()) == {1, 2, 4}
+        return
+    with pytest.raises(DataError, match=words):
+        opened(tmp_path, options)
 
 
 def test_maps_that_do_not_fit_name_their_file(tmp_path: Path) -> None:
