@@ -65,13 +65,16 @@ class Batches:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ended: a GPU's (also cuBLAS's own), the CPU allocator's, or Python's."""
+    """Whether an error says that memory ended: a GPU's (torch's, its driver's, its libraries'), the CPU allocator's, or Python's.
+
+    Where Linux ends the process instead, as it often does on a CPU, there is no error to see: the worker is lost.
+    """
     import torch
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     said = str(error)
-    return "DefaultCPUAllocator" in said or "CUBLAS_STATUS_ALLOC_FAILED" in said
+    return any(words in said for words in ("out of memory", "_STATUS_ALLOC_FAILED", "DefaultCPUAllocator"))
 
 
 def _free() -> None:

@@ -33,6 +33,14 @@ def cublas() -> Exception:
     return RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)")
 
 
+def driver() -> Exception:
+    return RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.")
+
+
+def cudnn() -> Exception:
+    return RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+
 class Painter:
     """Paints a request's seed, as many at once as fit."""
 
@@ -84,7 +92,7 @@ def test_memory_that_ends_midway_costs_only_the_batch_it_ends_in() -> None:
     assert [image.batch for image in made] == [4] * 4 + [2] * 4
 
 
-@pytest.mark.parametrize("ends", [cpu, gpu, cublas, MemoryError])
+@pytest.mark.parametrize("ends", [cpu, gpu, cublas, driver, cudnn, MemoryError])
 def test_memory_ends_in_several_words(ends: Callable[[], Exception]) -> None:
     batches = Batches(6)
     batches.run(requests(6), Painter(3, ends))
