@@ -3,9 +3,10 @@
 Everything is written for a state of unit variance, x_t = sqrt(a) x0 + sqrt(1 - a) eps, where a is the schedule's cumulative
 alpha at t. Legend: B pictures, C channels, H and W sides, N tokens of the network's middle.
 
-Sources: Luo et al. 2023, "Brain Diffusion for Visual Exploration" (arXiv 2306.03089), equations 3 to 5; Hong et al. 2023,
-"Improving Sample Quality of Diffusion Models Using Self-Attention Guidance" (arXiv 2210.00939), section 4; Salimans & Ho 2022,
-"Progressive Distillation for Fast Sampling of Diffusion Models" (arXiv 2202.00512), appendix D, for v.
+Sources: METHOD.md, section 5, for the blend and the guided noise (Luo et al. 2023, "Brain Diffusion for Visual Exploration",
+arXiv 2306.03089); Hong et al. 2023, "Improving Sample Quality of Diffusion Models Using Self-Attention Guidance" (arXiv
+2210.00939), held against diffusers' pipeline of it by a test; Salimans & Ho 2022, "Progressive Distillation for Fast Sampling
+of Diffusion Models" (arXiv 2202.00512), for v.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Prediction = Literal["epsilon", "v_prediction", "sample"]
 """What a network says of its noisy input: the noise, v = sqrt(a) eps - sqrt(1 - a) x0, or the picture."""
 
 KERNEL = 9
-"""Pixels of the blur, as published with Stable Diffusion."""
+"""Pixels of the blur, as in diffusers' pipeline."""
 SIGMA = 1.0
 ATTENDED = 1.0
 """Attention that a token gets from all together when every token gets the same."""
@@ -60,7 +61,7 @@ def said_of(eps: torch.Tensor, x_t: torch.Tensor, alpha_bar: float, prediction: 
 
 
 def blend(clean: torch.Tensor, x_t: torch.Tensor, alpha_bar: float) -> torch.Tensor:
-    """Return what the encoder is shown, x' = sqrt(1 - a) x0 + (1 - sqrt(1 - a)) x_t, (B, C, H, W) (Luo et al., equation 4).
+    """Return what the encoder is shown, x' = sqrt(1 - a) x0 + (1 - sqrt(1 - a)) x_t, (B, C, H, W) (Luo et al.).
 
     Under much noise that is the predicted picture, towards the end the state itself.
     """
@@ -69,7 +70,7 @@ def blend(clean: torch.Tensor, x_t: torch.Tensor, alpha_bar: float) -> torch.Ten
 
 
 def guided(eps: torch.Tensor, gradient: torch.Tensor, alpha_bar: float) -> torch.Tensor:
-    """Return eps - sqrt(1 - a) * gradient, the noise that leads uphill, (B, C, H, W) (Luo et al., equation 5).
+    """Return eps - sqrt(1 - a) * gradient, the noise that leads uphill, (B, C, H, W) (Luo et al.).
 
     `gradient` is that of the objective, times its strength g, by the state x_t.
     """
@@ -77,15 +78,14 @@ def guided(eps: torch.Tensor, gradient: torch.Tensor, alpha_bar: float) -> torch
 
 
 def degraded(clean: torch.Tensor, eps: torch.Tensor, received_BN: torch.Tensor, alpha_bar: float) -> torch.Tensor:
-    """Return the state again, with the predicted picture blurred where the network attends (Hong et al., section 4.2).
+    """Return the state again, with the predicted picture blurred where the network attends (Hong et al.).
 
     Parameters
     ----------
     clean, eps : Tensor of shape (B, C, H, W)
         Predicted picture and noise.
     received_BN : Tensor of shape (B, N)
-        Attention that each token of the middle receives from all tokens, mean over heads; N is a square number. Blurred is
-        where it is above 1.
+        Attention that each token of the middle receives from all tokens, mean over heads. Blurred is where it is above 1.
     alpha_bar
         Cumulative alpha of the step.
 
@@ -100,9 +100,14 @@ def degraded(clean: torch.Tensor, eps: torch.Tensor, received_BN: torch.Tensor, 
 
 
 def attended(received_BN: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    """Return where tokens receive more attention than their share, 1 or 0, (B, 1, H, W), nearest neighbours of `size`."""
-    side = math.isqrt(received_BN.shape[1])
-    above_B1hw = (received_BN > ATTENDED).to(received_BN.dtype).reshape(-1, 1, side, side)
+    """Return where tokens receive more attention than their share, 1 or 0, (B, 1, H, W), nearest neighbours of `size`.
+
+    The network halves the sides of `size`, rounding up, until its N tokens are left.
+    """
+    height, width = size
+    while height * width > received_BN.shape[1]:
+        height, width = -(-height // 2), -(-width // 2)
+    above_B1hw = (received_BN > ATTENDED).to(received_BN.dtype).reshape(-1, 1, height, width)
     return torch.nn.functional.interpolate(above_B1hw, size=tuple(size), mode="nearest")
 
 

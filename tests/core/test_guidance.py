@@ -77,6 +77,8 @@ def test_attended_is_what_gets_more_than_its_share() -> None:
     assert mask[1, 0, :2, :2].min() == 1
     assert mask[1].sum() == 4
     assert attended(received, (5, 7)).shape == (2, 1, 5, 7), "also where sides do not divide"
+    wide = attended(torch.tensor([[2.0, 0, 0, 0, 0, 0, 0, 2]]), (4, 8))
+    assert wide[0, 0].tolist() == [[1.0] * 2 + [0.0] * 6] * 2 + [[0.0] * 6 + [1.0] * 2] * 2, "nor where they are not equal"
 
 
 def test_degraded_is_the_state_but_for_what_is_attended() -> None:
