@@ -1,9 +1,9 @@
 """From a brain to pictures by gradient (BrainDiVE, arXiv 2306.03089): a diffusion model steered towards what drives voxels.
 
 At every step the picture that the model is heading for is decoded and embedded, and the noise that it predicts is turned by the
-gradient of the voxels' predicted response. Three things differ from the published code: only fitted voxels drive (its mean
-included voxels that were set to zero), the noise of a picture comes from its own seed, and the objective is a sum over the
-pictures of a batch, so that none depends on those beside it.
+gradient of the voxels' predicted response. Only fitted voxels drive: the published code's mean included voxels that were set to
+zero (METHOD.md, section 5). The noise of a picture comes from its own seed, and the objective is a sum over the pictures of a
+batch, so that none depends on those beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scuba_ray.config.synthesis import DiffusionConfig, GradientRouteConfig
 from scuba_ray.core.guidance import blend, clean_of, degraded, guided, noise_of, said_of
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.batches import Batches
-from scuba_ray.models.denoiser import Denoiser, check_denoiser
+from scuba_ray.models.denoiser import LEAST_ALPHA, Denoiser, check_denoiser
 from scuba_ray.models.diffusion_files import find_diffusion
 from scuba_ray.models.diffusion_pipeline import pixels_of, quiet
 from scuba_ray.protocols import Backbone, DifferentiableBackbone, ImageRequest, MadeImage
@@ -41,7 +41,7 @@ class BrainGuided:
     *fitted* voxels, and b has no gradient.
 
     A batch of B pictures holds the activations of UNet, decoder and backbone for the way back. On CUDA those of UNet and decoder
-    are recomputed block by block (gradient checkpointing): several times less memory for about a third more time.
+    are recomputed block by block (gradient checkpointing), which trades time for memory; how much is not measured here.
 
     Raises
     ------
@@ -132,6 +132,9 @@ class BrainGuided:
         """Return what the UNet would say of a state if it knew of the voxels, (B, C, H, W), in its own kind of prediction."""
         model: Denoiser = self._denoiser
         alpha_bar, kind = model.alpha_bar(timestep), model.prediction
+        if alpha_bar <= LEAST_ALPHA:  # pure noise: there is no picture in it yet that could be guided
+            with torch.no_grad():
+                return model.said(x_t, timestep)
         steered = self._route.scale > 0
         with torch.set_grad_enabled(steered):
             x_t = x_t.detach().requires_grad_(steered)

@@ -7,7 +7,6 @@ contrasts a prompt with: for most models the empty text, for Stable Diffusion XL
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -21,6 +20,8 @@ from scuba_ray.models.diffusion_pipeline import load_pipeline
 _SETTING = "synthesize.gradient"
 _WORKS = "models with a UNet work: Stable Diffusion 1, 2 and XL, phantom:diffusion, or a DDPM of pixels (UNet2DModel)"
 _LATENT, _PIXELS = "UNet2DConditionModel", "UNet2DModel"
+LEAST_ALPHA = 2.0**-24
+"""Stands for a cumulative alpha of zero, as in some of diffusers' samplers: a schedule may be stretched to pure noise."""
 
 
 def check_denoiser(files: DiffusionFiles, *, attention: bool) -> None:
@@ -38,11 +39,12 @@ def check_denoiser(files: DiffusionFiles, *, attention: bool) -> None:
     if (kind, vae) not in {(_LATENT, "AutoencoderKL"), (_PIXELS, None)}:
         has = " and ".join(f"{name} ({files.parts[name][1]})" for name in ("transformer", "unet", "vae") if name in files.parts)
         raise ConfigError(f"{where} has {has}, which cannot be guided; {_WORKS}. Set {_SETTING}.diffusion, or {_SETTING}: null")
-    unet = _settings(files, "unet")
-    channels = _settings(files, "vae")["latent_channels"] if vae else 3
-    if (unet["in_channels"], unet["out_channels"]) != (channels, channels):
+    unet = files.settings("unet")
+    channels = files.settings("vae").get("latent_channels", 4) if vae else 3
+    reads, gives = (unet.get(name, channels) for name in ("in_channels", "out_channels"))
+    if (reads, gives) != (channels, channels):
         raise ConfigError(
-            f"{where}: its UNet reads {unet['in_channels']} channels and gives {unet['out_channels']}, where {channels} are "
+            f"{where}: its UNet reads {reads} channels and gives {gives}, where {channels} are "
             f"wanted: inpainting models and learned variances cannot be guided; {_WORKS}"
         )
     asked = [name for name in ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type") if unet.get(name) is not None]
@@ -66,11 +68,6 @@ def _attends(unet: dict[str, Any], kind: str | None) -> bool:
     return unet.get("mid_block_type", "UNetMidBlock2DCrossAttn") == "UNetMidBlock2DCrossAttn" and not crossed
 
 
-def _settings(files: DiffusionFiles, name: str) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads((files.directory / name / "config.json").read_text(encoding="utf-8"))
-    return settings
-
-
 class Denoiser:
     """A loaded model. Gradients go through it to its input, never to its weights.
 
@@ -84,7 +81,7 @@ class Denoiser:
     Raises
     ------
     ConfigError
-        If the weights cannot be loaded, or its schedule has no cumulative alphas (flow matching, EDM).
+        If the weights cannot be loaded, or its schedule has no cumulative alphas at its steps (flow matching, EDM).
     """
 
     def __init__(self, files: DiffusionFiles, settings: DiffusionConfig, device: str, *, attention: bool) -> None:
@@ -92,21 +89,23 @@ class Denoiser:
         pipeline = load_pipeline(files, settings, device, "AutoPipelineForText2Image" if is_latent else "DiffusionPipeline")
         self.scheduler: Any = pipeline.scheduler
         self.prediction = self.scheduler.config.get("prediction_type")
-        if not hasattr(self.scheduler, "alphas_cumprod") or self.prediction not in {"epsilon", "v_prediction", "sample"}:
+        # a continuous one tells its network a logarithm of the noise instead of a step
+        has_alphas = hasattr(self.scheduler, "alphas_cumprod") and self.scheduler.config.get("timestep_type") != "continuous"
+        if not has_alphas or self.prediction not in {"epsilon", "v_prediction", "sample"}:
             raise ConfigError(
-                f"{_SETTING}: the schedule of {files.directory} ({files.parts['scheduler'][1]}, {self.prediction}) has no "
-                "cumulative alphas and noise to guide by; set synthesize.diffusion.scheduler: dpm-solver++, or take another model"
+                f"{_SETTING}: the schedule of {files.directory} ({type(self.scheduler).__name__}, {self.prediction}) has no "
+                f"cumulative alphas and noise to guide by; {_WORKS}. Set {_SETTING}.diffusion, or {_SETTING}: null"
             )
         self.device = device
         self._unet = pipeline.unet.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self._vae = pipeline.vae.requires_grad_(False).eval() if is_latent else None
         if self._vae is not None:
-            # in float16 the decoder's gradient is mostly zero, and Stable Diffusion XL's decoder is not finite
+            # float16 is too coarse for small gradients, and Stable Diffusion XL's decoder overflows in it (`force_upcast`)
             self._vae.to(memory_format=torch.channels_last)
             if settings.precision == "float16":
                 self._vae.float()
         if device.startswith("cuda"):
-            # a third more time for a fraction of the memory: what is between blocks is computed again on the way back
+            # less memory for more time: what is between blocks is computed again on the way back
             for network in (self._unet, self._vae):
                 if network is not None and getattr(network, "_supports_gradient_checkpointing", False):
                     network.enable_gradient_checkpointing()
@@ -127,7 +126,8 @@ class Denoiser:
     def alpha_bar(self, timestep: torch.Tensor) -> float:
         """Cumulative alpha at a step; between the steps of the training the noise's deviation is interpolated."""
         below = math.floor(float(timestep))
-        alphas = [float(self.scheduler.alphas_cumprod[step]) for step in (below, math.ceil(float(timestep)))]
+        steps = (below, math.ceil(float(timestep)))
+        alphas = [max(float(self.scheduler.alphas_cumprod[step]), LEAST_ALPHA) for step in steps]
         first, last = (math.sqrt((1 - alpha) / alpha) for alpha in alphas)
         return 1 / (1 + (first + (float(timestep) - below) * (last - first)) ** 2)
 
@@ -153,7 +153,11 @@ class Denoiser:
         """Return the pictures of a state, float32 (B, 3, height, width), mostly in [0, 1]."""
         if self._vae is not None:
             config = self._vae.config
+            mean, deviation = config.get("latents_mean"), config.get("latents_std")
             latent_BCHW = state_BCHW / config.scaling_factor + (config.get("shift_factor") or 0.0)
+            if mean is not None and deviation is not None:  # of each channel
+                mean_C11, deviation_C11 = (latent_BCHW.new_tensor(part)[:, None, None] for part in (mean, deviation))
+                latent_BCHW = latent_BCHW * deviation_C11 + mean_C11
             state_BCHW = self._vae.decode(latent_BCHW.to(self._vae.dtype), return_dict=False)[0].float()
         return state_BCHW / 2 + 0.5
 
@@ -161,8 +165,9 @@ class Denoiser:
 def _null_prompt(pipeline: Any, device: str, shape: tuple[int, int, int], size: int | None) -> dict[str, Any]:
     """Conditions of the UNet without a prompt, one row each."""
     with torch.no_grad():
+        # no negative prompt at all: an empty text would be encoded where a model wants zeros
         encoded = pipeline.encode_prompt(
-            prompt="", device=device, num_images_per_prompt=1, do_classifier_free_guidance=True, negative_prompt=""
+            prompt="", device=device, num_images_per_prompt=1, do_classifier_free_guidance=True, negative_prompt=None
         )
     null: dict[str, Any] = {"encoder_hidden_states": encoded[1].to(pipeline.unet.dtype)}
     if pipeline.unet.config.addition_embed_type == "text_time":

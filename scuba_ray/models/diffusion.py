@@ -1,8 +1,8 @@
 """From captions to pictures (BrainSCUBA's text route): any text-to-image model of diffusers.
 
 Sampled with DPM-Solver++ of order 2, as in the paper, unless the model's own sampler is asked for; models trained by flow
-matching (FLUX, Stable Diffusion 3) always keep their own. A picture's noise is drawn on the CPU from its seed alone, so it is
-the same on every device, in every batch, and can be made again by itself.
+matching (FLUX, Stable Diffusion 3) or on EDM's scale of noise always keep their own. A picture's noise is drawn on the CPU from
+its seed alone, so it is the same on every device, in every batch, and can be made again by itself.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TextToImage:
         # a branch may stand elsewhere on another machine: workers look for the commit that was found here
         self._diffusion = diffusion if files.commit is None else diffusion.model_copy(update={"revision": files.commit})
         self._guidance = route.guidance
-        self._sampler = "model" if files.is_flow else diffusion.scheduler
+        self._sampler = "model" if files.keeps_sampler else diffusion.scheduler
         self._batches = Batches(diffusion.batch)
         self._pipeline: Any = None
 

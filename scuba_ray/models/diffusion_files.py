@@ -23,10 +23,11 @@ from typing import Any
 from scuba_ray.config.synthesis import DiffusionConfig
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.files import digest_files, packaged
+from scuba_ray.tables.fingerprint import fingerprint
 
 _INDEX = "model_index.json"
 _SETTING = "synthesize.diffusion"
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"(?!.*(--|\.\.))\w([\w.-]*\w)?/\w([\w.-]*\w)?", re.ASCII)
 _LIBRARIES = ("diffusers", "transformers")
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts that a text-to-image model may name and that are not loaded: a picture of the brain's is not replaced by a black one."""
@@ -63,10 +64,11 @@ class DiffusionFiles:
     def fingerprint(self) -> str:
         """16 hex digits over everything that can change a picture, the same wherever the directory lies.
 
-        A model of the hub is named by its commit; a directory's files are all read (seconds for Stable Diffusion).
+        A model of the hub is named by its commit and by which of its sets of weights lie here; a directory's files are all read
+        (seconds for Stable Diffusion).
         """
         if self.repository is not None:
-            return f"{self.commit}"[:16]
+            return fingerprint("hub", self.commit, self.networks)[:16]
         files = [self.directory / _INDEX]
         for name in sorted(self.parts):
             folder = self.directory / name
@@ -76,16 +78,22 @@ class DiffusionFiles:
         return digest_files(files).hexdigest()[:16]
 
     @property
-    def is_flow(self) -> bool:
-        """Whether it was trained by flow matching (FLUX, SD 3): DPM-Solver++ does not sample it."""
-        return "FlowMatch" in self.parts["scheduler"][1]
+    def keeps_sampler(self) -> bool:
+        """Whether it was trained by flow matching (FLUX, SD 3) or on EDM's scale of noise: DPM-Solver++ does not sample it."""
+        return "FlowMatch" in self.parts["scheduler"][1] or self.parts["scheduler"][1].startswith("EDM")
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Return what a part's config.json says."""
+        settings: dict[str, Any] = json.loads((self.directory / name / "config.json").read_text(encoding="utf-8"))
+        return settings
 
     def check_size(self, size: int | None) -> None:
-        """Raise ConfigError unless the model makes square pictures of `size` pixels."""
-        settings = self.directory / "vae" / "config.json"
-        shrinks = 1
-        if "vae" in self.parts:
-            shrinks = 2 ** (len(json.loads(settings.read_text(encoding="utf-8")).get("block_out_channels", [1])) - 1)
+        """Raise ConfigError unless the model makes square pictures of `size` pixels, or has a size of its own for none."""
+        if size is None and "unet" in self.parts and self.settings("unet").get("sample_size") is None:
+            raise ConfigError(f"{_SETTING}.size: {self.directory.name} states no size of its own; set one")
+        # an autoencoder halves the sides between its blocks; a UNet of pixels does, and wants sides that can be halved
+        halving = next((name for name in ("vae", "unet") if name in self.parts), None)
+        shrinks = 2 ** (len(self.settings(halving).get("block_out_channels", [1])) - 1) if halving else 1
         # transformers read latents in patches of 2 x 2; Stable Diffusion's pipeline wants multiples of 8 whatever the autoencoder
         step = math.lcm(8, shrinks * (2 if "transformer" in self.parts else 1))
         if size is not None and size % step:
@@ -102,8 +110,12 @@ def find_diffusion(settings: DiffusionConfig) -> DiffusionFiles:
         If it is nowhere, a hub name is not pinned, a part is missing, or its weights or classes are of a kind that is not read.
     """
     if settings.model.startswith("phantom:"):
-        return _checked(packaged(settings.model.removeprefix("phantom:")))
-    directory = Path(settings.model).expanduser().absolute()
+        directory = packaged(settings.model.removeprefix("phantom:"))
+    else:
+        try:
+            directory = Path(settings.model).expanduser().absolute()
+        except RuntimeError as error:
+            raise ConfigError(f"{_SETTING}.model: {settings.model!r} begins with the home of nobody here: {error}") from error
     if directory.is_dir():
         if settings.revision is not None:
             raise ConfigError(f"{_SETTING}.revision is for names on the hub, and {settings.model} is a directory; leave it out")
@@ -194,7 +206,8 @@ def _problem(folder: Path) -> str | None:
         return None if any((folder / file).is_file() for file in _TOKENIZER_FILES) else f"{name}/ has no {_TOKENIZER_FILES[0]}"
     settings = "scheduler_config.json" if name.startswith("scheduler") else "config.json"
     try:
-        json.loads((folder / settings).read_text(encoding="utf-8"))
+        if not isinstance(json.loads((folder / settings).read_text(encoding="utf-8")), dict):
+            return f"{name}/{settings} is no object"
     except FileNotFoundError:
         return f"{name}/ has no {settings}"
     except ValueError:
@@ -210,6 +223,9 @@ def _problem_of_weights(folder: Path) -> str | None:
     shards = re.search(r"-of-(\d{5})", files[0].name)
     if shards and len(files) < int(shards[1]):
         return f"{folder.name}/ has {len(files)} of {int(shards[1])} shards"
+    dangling = next((file for file in files if not file.exists()), None)
+    if dangling:
+        return f"{folder.name}/{dangling.name} is a link to a file that is gone"
     return next((f"{folder.name}/{file.name} is cut off" for file in files if not _is_whole(file)), None)
 
 

@@ -46,7 +46,7 @@ def load_pipeline(
             networks = {name: _network(files, name, dtype) for name in files.networks}
             maker = getattr(diffusers, reader)
             pipeline = maker.from_pretrained(files.directory, local_files_only=True, **networks, **given)
-            if settings.scheduler == "dpm-solver++" and not files.is_flow:
+            if settings.scheduler == "dpm-solver++" and not files.keeps_sampler:
                 pipeline.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
                     pipeline.scheduler.config, algorithm_type="dpmsolver++", solver_order=2
                 )
@@ -89,9 +89,7 @@ def pixels_of(pictures_B3HW: torch.Tensor, batch: Sequence[ImageRequest], remedy
     finite_B = pictures_B3HW.isfinite().flatten(1).all(1).tolist()
     if not all(finite_B):
         seeds = sorted({request.seed for request, finite in zip(batch, finite_B, strict=True) if not finite})
-        raise DataError(
-            f"{len(seeds)} of {len(batch)} pictures have no finite pixels (the first has seed {seeds[0]}); set {remedy}"
-        )
+        raise DataError(f"pictures of {len(seeds)} seeds have no finite pixels (the first is {seeds[0]}); set {remedy}")
     return list((pictures_B3HW * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 

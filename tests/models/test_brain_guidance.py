@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, StableDiffusionPipeline, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DModel
 
 from scuba_ray.config.synthesis import DiffusionConfig, GradientRouteConfig
 from scuba_ray.errors import ConfigError
@@ -20,7 +21,7 @@ from scuba_ray.models.brain_guidance import BrainGuided
 from scuba_ray.models.clip import OpenClipBackbone
 from scuba_ray.models.sentences import SentenceEncoder
 from scuba_ray.protocols import ImageRequest, Synthesizer
-from tests.models.tiny_diffusion import BETAS, SIDE, tiny_pipeline, write_diffusion
+from tests.models.tiny_diffusion import BETAS, CONTEXT, SIDE, tiny_pipeline, write_diffusion, write_xl
 
 STEPS = 4
 
@@ -118,6 +119,60 @@ def test_pixel_models_are_sampled_and_guided(
     assert predicted(backbone, guided, direction) > predicted(backbone, unguided, direction)
 
 
+def test_stable_diffusion_xl_is_asked_nothing_as_it_was_trained(
+    tmp_path: Path, backbone: OpenClipBackbone, direction: np.ndarray
+) -> None:
+    """Its null prompt is zeros, not the empty text; latents have a mean and deviation of each channel."""
+    latents = {"latents_mean": (0.3, -0.2, 0.1, 0.0), "latents_std": (0.5, 2.0, 1.0, 1.5)}
+    model = write_xl(tmp_path / "xl", **latents)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(model, add_watermarker=False)
+    null = {"prompt_embeds": torch.zeros(2, CONTEXT, 64), "pooled_prompt_embeds": torch.zeros(2, 32)}
+    want = plain(pipeline, "dpm-solver++", **null, guidance_scale=1.0)
+    unguided = drawn(BrainGuided(settings(model), GradientRouteConfig(scale=0, self_attention=0), backbone), direction)
+    assert np.abs(unguided - 255 * want).max() <= 1
+    guided = drawn(BrainGuided(settings(model), GradientRouteConfig(scale=30), backbone), direction)
+    assert predicted(backbone, guided, direction) > predicted(backbone, unguided, direction)
+
+
+@pytest.mark.parametrize("kind", ["DDIMScheduler", "EulerDiscreteScheduler"])
+def test_a_schedule_that_begins_with_pure_noise_is_guided_from_its_second_step(
+    tmp_path: Path, backbone: OpenClipBackbone, direction: np.ndarray, kind: str
+) -> None:
+    pipeline = tiny_pipeline()
+    pipeline.scheduler = getattr(diffusers, kind)(
+        **BETAS, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
+    )
+    pipeline.save_pretrained(tmp_path, safe_serialization=True)
+    diffusion = settings(tmp_path, scheduler="model")
+    unguided = drawn(BrainGuided(diffusion, GradientRouteConfig(scale=0, self_attention=0), backbone), direction)
+    theirs = StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=None)
+    assert np.abs(unguided - 255 * plain(theirs, "model", prompt=["", ""], guidance_scale=1.0)).max() <= 1
+    guided = drawn(BrainGuided(diffusion, GradientRouteConfig(scale=30), backbone), direction)
+    assert predicted(backbone, guided, direction) > predicted(backbone, unguided, direction)
+
+
+def test_pictures_that_are_not_square_are_guided(
+    model: Path, tmp_path: Path, backbone: OpenClipBackbone, direction: np.ndarray
+) -> None:
+    change(copytree(model, tmp_path / "model") / "unet" / "config.json", sample_size=[8, 6])
+    assert drawn(BrainGuided(settings(tmp_path / "model"), GradientRouteConfig(), backbone), direction).shape == (2, 32, 24, 3)
+
+
+def test_nothing_is_kept_from_call_to_call(model: Path, backbone: OpenClipBackbone, direction: np.ndarray) -> None:
+    maker = BrainGuided(settings(model, batch=2), GradientRouteConfig(), backbone).load("cpu")
+
+    def tensors() -> int:
+        maker.images([ImageRequest("", 3, direction)])
+        gc.collect()
+        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+
+    tensors()
+    before = tensors()
+    assert tensors() == before
+    parts = (maker._denoiser._unet, maker._denoiser._vae, backbone._network)
+    assert all(weight.grad is None and not weight.requires_grad for part in parts for weight in part.parameters())
+
+
 def test_self_attention_guidance_is_that_of_diffusers(model: Path, backbone: OpenClipBackbone, direction: np.ndarray) -> None:
     deprecated = pytest.importorskip("diffusers.pipelines.deprecated.stable_diffusion_sag.pipeline_stable_diffusion_sag")
     pipeline = deprecated.StableDiffusionSAGPipeline.from_pretrained(
@@ -203,12 +258,20 @@ def test_what_cannot_be_guided_is_refused_before_weights_are_read(
         BrainGuided(settings(tmp_path / "model"), GradientRouteConfig(), backbone)
 
 
-def test_a_schedule_without_alphas_is_refused(backbone: OpenClipBackbone, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scheduler", "asked"),
+    [
+        (diffusers.EDMEulerScheduler(), "dpm-solver++"),
+        (diffusers.EDMEulerScheduler(), "model"),
+        (diffusers.EulerDiscreteScheduler(timestep_type="continuous", prediction_type="v_prediction"), "model"),
+    ],
+)
+def test_a_schedule_without_alphas_is_refused(backbone: OpenClipBackbone, tmp_path: Path, scheduler: Any, asked: Any) -> None:
     pipeline = tiny_pipeline()
-    pipeline.scheduler = diffusers.EDMEulerScheduler()
+    pipeline.scheduler = scheduler
     pipeline.save_pretrained(tmp_path, safe_serialization=True)
-    with pytest.raises(ConfigError, match=r"EDMEulerScheduler.*dpm-solver"):
-        BrainGuided(settings(tmp_path, scheduler="model"), GradientRouteConfig(), backbone).load("cpu")
+    with pytest.raises(ConfigError, match=rf"{type(scheduler).__name__}.* no cumulative alphas"):
+        BrainGuided(settings(tmp_path, scheduler=asked), GradientRouteConfig(), backbone).load("cpu")
 
 
 def test_a_backbone_without_gradient_is_refused(model: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file
 
 from scuba_ray.config.synthesis import DiffusionConfig
@@ -86,6 +87,28 @@ def test_a_missing_part_is_named(model: Path, path: str, said: str) -> None:
     assert "copy the whole directory again" in str(raised.value)
 
 
+def test_weights_of_a_cache_are_links_and_may_be_gone(model: Path, tmp_path: Path) -> None:
+    blob = (model / UNET).rename(tmp_path / "blob")
+    (model / UNET).symlink_to(blob)
+    find(model).fingerprint()
+    blob.unlink()
+    with pytest.raises(ConfigError, match=r"unet/diffusion_pytorch_model.safetensors is a link to a file that is gone"):
+        find(model)
+
+
+@pytest.mark.parametrize("text", ["", "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n"])
+def test_what_stands_in_for_weights_is_none(model: Path, text: str) -> None:
+    (model / UNET).write_text(text)
+    with pytest.raises(ConfigError, match=r"unet/diffusion_pytorch_model.safetensors is cut off"):
+        find(model)
+
+
+def test_settings_that_are_no_object(model: Path) -> None:
+    (model / "unet/config.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"unet/config.json is no object"):
+        find(model)
+
+
 def test_every_missing_part_is_named_at_once(model: Path) -> None:
     rmtree(model / "vae")
     (model / UNET).write_bytes((model / UNET).read_bytes()[:-100])
@@ -156,11 +179,26 @@ def test_sizes_fit_the_autoencoder(original: Path, tmp_path: Path) -> None:
     find(original).check_size(48)
     with pytest.raises(ConfigError, match=r"size must be a multiple of 8 .*, got 100; try 96"):
         find(original).check_size(100)
+    unet = original / "unet/config.json"
+    sizeless = Path(copytree(original, tmp_path / "sizeless"))
+    (sizeless / "unet/config.json").write_text(json.dumps(json.loads(unet.read_text()) | {"sample_size": None}))
+    find(sizeless).check_size(48)
+    with pytest.raises(ConfigError, match="sizeless states no size of its own; set one"):
+        find(sizeless).check_size(None)
     files = find(write_flux(tmp_path / "flux"))
     settings = json.loads((tmp_path / "flux/vae/config.json").read_text())
     (tmp_path / "flux/vae/config.json").write_text(json.dumps(settings | {"block_out_channels": [8, 8, 8, 16]}))
     with pytest.raises(ConfigError, match="multiple of 16"):
         files.check_size(24)
+
+
+def test_sizes_of_pixels_can_be_halved_as_often_as_the_unet_does(tmp_path: Path) -> None:
+    down, up = ("DownBlock2D",) * 5, ("UpBlock2D",) * 5
+    unet = UNet2DModel(sample_size=32, block_out_channels=(8,) * 5, down_block_types=down, up_block_types=up, norm_num_groups=4)
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
+    find(tmp_path).check_size(48)
+    with pytest.raises(ConfigError, match="multiple of 16"):
+        find(tmp_path).check_size(40)
 
 
 # ------------------------------------------------------------------------------------------------------- names
@@ -173,9 +211,23 @@ def test_a_name_that_is_nothing(tmp_path: Path) -> None:
         find("phantom:no-such")
 
 
+@pytest.mark.parametrize("name", ["./nowhere", "~nobody-of-that-name/x", "a--b/c", "lab/tiny/", "lab/tiny.safetensors."])
+def test_what_cannot_be_a_name_is_said_even_with_a_revision(cache: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"synthesize.diffusion.model: '"):
+        find(name, revision=COMMIT)
+
+
 def test_a_directory_has_no_revision(model: Path) -> None:
-    with pytest.raises(ConfigError, match="revision is for names on the hub"):
-        find(model, revision=COMMIT)
+    for name in (model, "phantom:clip"):
+        with pytest.raises(ConfigError, match="revision is for names on the hub"):
+            find(name, revision=COMMIT)
+
+
+def test_a_directory_may_be_written_in_several_ways(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spaced = model.rename(model.with_name("my model"))
+    monkeypatch.setenv("HOME", str(spaced.parent))
+    monkeypatch.chdir(spaced.parent)
+    assert {find(name).directory for name in (f"{spaced}/", "~/my model", "my model", "./my model/")} == {spaced}
 
 
 @pytest.fixture
@@ -203,7 +255,11 @@ def test_a_cached_model_is_named_by_its_commit(cache: Path, original: Path) -> N
     (cache / "models--lab--tiny" / "refs" / "main").write_text(COMMIT)
     by_commit, by_branch = find("lab/tiny", revision=COMMIT), find("lab/tiny", revision="main")
     assert by_commit.directory == by_branch.directory == snapshot and by_branch.commit == COMMIT
-    assert by_commit.fingerprint() == by_branch.fingerprint() == COMMIT[:16]
+    assert by_commit.fingerprint() == by_branch.fingerprint() and len(by_commit.fingerprint()) == 16
+    half = snapshot / UNET.replace(".safetensors", ".fp16.safetensors")
+    (snapshot / UNET).rename(half)
+    assert find("lab/tiny", revision=COMMIT).fingerprint() != by_commit.fingerprint(), "other weights of the same commit"
+    half.rename(snapshot / UNET)
     (snapshot / UNET).unlink()
     with pytest.raises(ConfigError, match=r"unet/ has no safetensors weights; `hf download lab/tiny --revision main` gets"):
         find("lab/tiny", revision="main")

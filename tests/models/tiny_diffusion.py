@@ -7,15 +7,25 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
     PNDMScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 SIDE = 32
 """Pixels of its pictures; latents have a quarter of that."""
@@ -32,13 +42,16 @@ def letters() -> CLIPTokenizer:
     return CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=CONTEXT)
 
 
-def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    settings = CLIPTextConfig(
+def text_settings(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+    return CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=CONTEXT, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=tokenizer.pad_token_id, projection_dim=32,
     )  # fmt: skip
-    return CLIPTextModel(settings)
+
+
+def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(text_settings(tokenizer))
 
 
 def autoencoder(**settings: object) -> AutoencoderKL:
@@ -67,6 +80,23 @@ def tiny_pipeline(seed: int = 0, prediction: str = "epsilon") -> StableDiffusion
 def write_diffusion(out: Path, seed: int = 0, prediction: str = "epsilon") -> Path:
     """Write it as `from_pretrained` reads it; `prediction` is epsilon or v_prediction."""
     tiny_pipeline(seed, prediction).save_pretrained(out, safe_serialization=True)
+    return out
+
+
+def write_xl(out: Path, **latents: object) -> Path:
+    """Stable Diffusion XL: two text encoders, the size of the picture as a condition, zeros for the null prompt."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=SIDE // 4, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=64, attention_head_dim=(2, 4), norm_num_groups=8, use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=32 + 6 * 8,
+    )  # fmt: skip
+    StableDiffusionXLPipeline(
+        vae=autoencoder(**latents), text_encoder=text_encoder(letters()), tokenizer=letters(), tokenizer_2=letters(),
+        text_encoder_2=CLIPTextModelWithProjection(text_settings(letters())), unet=unet,
+        scheduler=EulerDiscreteScheduler(**BETAS, steps_offset=1), add_watermarker=False,
+    ).save_pretrained(out, safe_serialization=True)  # fmt: skip
     return out
 
 
