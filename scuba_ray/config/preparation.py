@@ -16,5 +16,5 @@ class PrepareConfig(Part):
     #     averaging:  T * (4 * chunk + 4,000) + 16 * S * chunk bytes   (NSD, 512 voxels: 0.3 GB)
     chunk: int = Field(512, ge=1)
     # how single trials are kept in between, until a subject's responses are complete: T * V * 4 or 2 bytes of disk. float16
-    # changes an averaged z-score by up to 1/2000 of itself, and is part of the fingerprint
+    # changes a trial's z-score by up to 1/2000 of itself, and is part of the fingerprint
     dtype: Literal["float32", "float16"] = "float32"

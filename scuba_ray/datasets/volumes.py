@@ -58,6 +58,8 @@ class Volumes:
         ------
         DataError
             If the file ends early or is damaged.
+        OSError
+            If the disk or network fails.
         """
         # files store the first axis fastest
         place_V = np.ravel_multi_index(np.unravel_index(voxel_V, self.shape), self.shape, order="F")
@@ -86,6 +88,8 @@ class Volumes:
                 f"{self.path} is truncated or damaged: {done} of its {self.count} volumes could be read ({error}); "
                 "compare its size with the original's and copy it again"
             ) from error
+        except OSError as error:  # the disk's or network's, which does not say what was read
+            raise OSError(error.errno, error.strerror or str(error), str(self.path)) from error
         return picked_TV
 
     def check_whole(self) -> None:

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from scuba_ray.datasets.volumes import open_volumes, read_volume
+from scuba_ray.datasets.volumes import Volumes, open_volumes, read_volume
 from scuba_ray.errors import DataError
 
 SHAPE = (5, 4, 3)
@@ -70,6 +70,13 @@ def test_a_packed_file_in_several_pieces_is_whole(tmp_path: Path) -> None:
     volumes = open_volumes(tmp_path / "b.nii.gz")
     volumes.check_whole()
     np.testing.assert_array_equal(volumes.pick(VOXELS), VALUES.reshape(-1, 11)[VOXELS].T)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file whose first byte cannot be read")
+def test_a_disk_that_fails_is_no_damage_and_names_the_file() -> None:
+    volumes = Volumes(Path("/proc/self/mem"), (2, 2, 2), 3, np.dtype("int16"), 1.0, 0.0, 0, np.eye(4))
+    with pytest.raises(OSError, match=r"Input/output error: '/proc/self/mem'"):
+        volumes.pick(np.arange(3))
 
 
 def test_one_volume_or_several_whole(tmp_path: Path) -> None:
