@@ -12,7 +12,7 @@ from scuba_ray.bank.shards import BankFolder
 from scuba_ray.banks import Embedding, embed_collection, only_collection
 from scuba_ray.config import RunConfig, SubjectConfig
 from scuba_ray.errors import ConfigError
-from scuba_ray.protocols import LOW_LEVEL, Backbone, Resources, Scaling
+from scuba_ray.protocols import LOW_LEVEL, Backbone, Described, Resources, Scaling
 from scuba_ray.stages import cautions
 from scuba_ray.stages.audit_index import AuditIndex, sampled
 from scuba_ray.stages.average_repeats import AverageRepeats
@@ -53,6 +53,13 @@ class Methods:
     def __post_init__(self) -> None:
         if self.config.bank.similar is not None and not self.study.datasets:
             raise ConfigError("bank.similar leaves out pictures like a subject's test images, and no subject has a data set")
+
+    def describe(self) -> None:
+        """Keep what the subjects' layouts say of their files: what was found, and as warnings what a reader should know."""
+        described = {name: dataset for name, dataset in self.study.datasets.items() if isinstance(dataset, Described)}
+        self.steps.note(subjects={name: dict(dataset.about()) for name, dataset in described.items()})
+        for name, dataset in described.items():
+            self.steps.warn(*(f"{name}: {note}" for note in dataset.notes()))
 
     def prepare(self, subject: SubjectConfig) -> Result:
         """Standardise responses per session and average repeats: every session is read once, then a block of voxels at a time."""

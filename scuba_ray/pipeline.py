@@ -46,6 +46,7 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
         with steps_in(folder, config.engine, {"name": config.name, "config": config.model_dump(mode="json")}, listen) as steps:
             method, evidence = Methods(config, study, folder, steps), Evidence(config, study, folder, steps)
             synthesis = Synthesis(config, study, folder, steps)
+            method.describe()
             voxels = {}
             for subject in config.subjects:
                 if subject.weights is not None:

@@ -25,6 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Plant
     folder = tmp_path_factory.mktemp("run")
     phantom = make_phantom(folder / "phantom", seed=3, voxels=VOXELS, images=300, bank=100)
     planted = nsd_of_arrays(phantom, folder / "nsd")
+    (planted.root / "nsddata/experiments/nsd/nsd_stim_info_merged.csv").unlink()
     options = {"sessions_done": [2] * 8, "test": "shared1000"}
     settings = {
         "name": "nsd",
@@ -48,6 +49,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Plant
 
 def rows(folder: RunFolder, table: str, subject: str) -> list[dict[str, object]]:
     return [row for row in folder.read(table).to_pylist() if row["subject"] == subject]
+
+
+def test_what_was_found_and_what_is_missing_is_on_record_once(finished: tuple[RunFolder, Planted, Path]) -> None:
+    said = finished[0].read_run_json()
+    assert set(said["subjects"]) == {"subj01"}, "the layout of the phantom has nothing to say"
+    assert said["subjects"]["subj01"]["test"] == "shared1000" and said["subjects"]["subj01"]["sessions"] == "1-2"
+    assert sum(warning.startswith("subj01: no COCO ids: ") for warning in said["warnings"]) == 1
 
 
 def test_every_voxel_is_fitted_as_well_as_in_the_phantom(finished: tuple[RunFolder, Planted, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from scuba_ray.config import SubjectConfig
 from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.datasets.content import picture_digest
 from scuba_ray.errors import ConfigError, DataError
-from scuba_ray.protocols import BadRow, ImageSource, SubjectDataset
+from scuba_ray.protocols import BadRow, Described, ImageSource, SubjectDataset
 from scuba_ray.registry import SEAMS, resolve
 from tests.datasets.algonauts_files import small_algonauts
 from tests.datasets.lab_files import write_lab
@@ -63,6 +64,19 @@ def dataset(request: pytest.FixtureRequest, study: TinyStudy, tmp_path: Path) ->
     travelled: SubjectDataset = pickle.loads(pickle.dumps(made))
     assert travelled.fingerprint() == made.fingerprint()
     return travelled
+
+
+@pytest.mark.parametrize("layout", sorted(DATASETS))
+def test_a_path_in_an_object_store_says_what_is_wanted(layout: str) -> None:
+    config = SubjectConfig(name="subj01", dataset=layout, path="s3://lab/data", options={})
+    with pytest.raises(ConfigError, match=r"s3://lab/data is in an object store, .* from local or mounted disks"):
+        make_dataset(config)
+
+
+def test_what_a_layout_says_of_its_files_fits_run_json(dataset: SubjectDataset) -> None:
+    if isinstance(dataset, Described):
+        json.dumps(dataset.about(), allow_nan=False)
+        assert all(isinstance(note, str) and note for note in dataset.notes()), "a sentence each"
 
 
 def test_a_data_set_fits_together(dataset: SubjectDataset) -> None:
