@@ -70,7 +70,10 @@ class Methods:
         stage = AverageRepeats(subject=subject, run=self.folder, resources=worker)
         voxels, trials = dataset.voxels().num_rows, dataset.trials().num_rows
         how: dict[str, Any] = {"rows": voxels, "chunk": settings.chunk, "here": trials * voxels * 4 <= PREPARED_HERE}
-        return self.steps.complete(stage, key=subject.name, inputs=[self.study.identity[subject.name]], scratch=sessions, **how)
+        inputs = [self.study.identity[subject.name]]
+        responses = self.steps.complete(stage, key=subject.name, inputs=inputs, scratch=sessions, **how)
+        self.steps.warn(*cautions.of_responses(self.folder, subject.name))
+        return responses
 
     def encode(self, subject: SubjectConfig, backbone: Backbone) -> Result:
         """Embed what the subject saw (METHOD: raw CLIP embeddings; they are normalised where they are read)."""

@@ -82,6 +82,11 @@ def test_unusable_voxels_are_marked_and_never_captioned(finished: RunFolder) -> 
     assert captioned == {voxel + 100 for voxel in range(OK)}
 
 
+def test_voxels_that_cannot_be_fitted_are_told(finished: RunFolder) -> None:
+    said = [one for one in finished.read_run_json()["warnings"] if one.startswith("prepare subj01: 1 of 12 voxels ")]
+    assert len(said) == 2 and "lack more than 10% of their trials" in said[0] and said[1].endswith("their status is 'constant'")
+
+
 def test_scores_are_what_their_names_say(finished: RunFolder) -> None:
     good = [row for row in finished.read("voxels").to_pylist() if row["status"] == "ok"]
     assert np.median([row["r"] for row in good]) > 0.3, "voxels answer to colours, and so does the random network"

@@ -12,11 +12,22 @@ from scuba_ray.bank.importers import NORMS
 from scuba_ray.bank.index import IndexInfo
 from scuba_ray.bank.shards import BankFolder, collection_of
 from scuba_ray.config import FitConfig, ProjectConfig
+from scuba_ray.datasets.preparation import BAD_SHARE
 from scuba_ray.tables.schemas import SIGNIFICANT, WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
 
 EDGE_SHARE = 0.05
 """Share of voxels on the edge of the alpha grid above which it is said."""
+
+
+def of_responses(run: RunFolder, subject: str) -> Iterator[str]:
+    """Cautions about a subject's prepared responses: how many voxels cannot be fitted."""
+    counts = Counter(run.read("responses", key=subject, columns=["status"])["status"].to_pylist())
+    total = counts.total()
+    missing = f"lack more than {BAD_SHARE:.0%} of their trials (not finite, or of a session whose training trials do not differ)"
+    for status, words in (("bad", missing), ("constant", "have training trials that differ in no session")):
+        if counts[status]:
+            yield f"prepare {subject}: {counts[status]:,} of {total:,} voxels {words}; their status is {status!r}"
 
 
 def of_fit(run: RunFolder, key: str, settings: FitConfig, dim: int) -> Iterator[str]:
