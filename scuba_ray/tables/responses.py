@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from scuba_ray.errors import DataError, WorkerError
 from scuba_ray.tables.columns import matrix
 from scuba_ray.tables.store import RunFolder
 
@@ -33,10 +34,14 @@ def read_responses(run: RunFolder, subject: str, start: int, stop: int) -> Prepa
 
     Raises
     ------
-    DataError
-        If the subject's responses are not prepared, or a part cannot be read.
+    WorkerError
+        If the subject's responses are not prepared, or a part cannot be read. It is no row's fault: the step ends, and no voxel
+        is put in quarantine for it.
     """
-    rows = run.slice("responses", subject, start, stop)
+    try:
+        rows = run.slice("responses", subject, start, stop)
+    except DataError as error:
+        raise WorkerError(str(error)) from error
     return Prepared(
         Y_SV=matrix(rows["responses"]).T,
         noise_ceiling_V=rows["noise_ceiling"].to_numpy().astype(np.float32),

@@ -11,13 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import Ridge
 
-from scuba_ray.errors import DataError
+from scuba_ray.config import PrepareConfig
+from scuba_ray.errors import DataError, WorkerError
 from scuba_ray.models.clip import make_backbone
 from scuba_ray.protocols import Chunk, Resources
 from scuba_ray.stages.encode import EncodeStimuli
 from scuba_ray.stages.fit import Fit
 from scuba_ray.tables.columns import matrix
 from scuba_ray.tables.store import RunFolder
+from scuba_ray.tables.worker import StageTask
 from tests.preparing import prepare_responses, written_out
 from tests.study import BAD, CONSTANT, OK, STIMULI, TEST, TinyStudy
 
@@ -64,6 +66,19 @@ def test_weights_are_ridge_on_unit_embeddings_of_the_training_images(study: Tiny
         np.testing.assert_allclose(row["weight"], reference.coef_, rtol=2e-3, atol=2e-4)
         assert row["bias"] == pytest.approx(reference.intercept_, rel=2e-3, abs=2e-4)
         assert row["r2"] == pytest.approx(reference.score(unit_SD[:TEST], Y_SV[:TEST, voxel]), abs=1e-3)
+
+
+def test_a_part_of_the_responses_that_cannot_be_read_ends_the_step_and_costs_no_voxel(study: TinyStudy, tmp_path: Path) -> None:
+    run = encoded(study, tmp_path)
+    prepare_responses(run, study.config().subjects[0], PrepareConfig(chunk=5))
+    *_, last = sorted(tmp_path.glob("responses/*.parquet"))
+    last.write_bytes(last.read_bytes()[:-100])
+    unit = run.begin(step="fit", table="fits", key=KEY, fingerprint="f" * 64)
+    task = StageTask(fit_stage(study, run), unit)
+    task.setup()
+    with pytest.raises(WorkerError, match=f"{last.name} cannot be read"):
+        task(Chunk(0, 0, OK + 2))
+    assert run.quarantine().num_rows == 0
 
 
 def test_rows_that_are_not_neighbours_are_fitted_too(study: TinyStudy, run: RunFolder) -> None:
