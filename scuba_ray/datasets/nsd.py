@@ -25,10 +25,10 @@ import numpy as np
 import pyarrow as pa
 
 from scuba_ray.datasets.array_pictures import Hdf5Pictures
-from scuba_ray.datasets.checks import TRIALS, VOXELS, local_folder
+from scuba_ray.datasets.checks import TRIALS, VOXELS, Problems, local_folder
 from scuba_ray.datasets.content import file_digest, spread_digest, text_digest
 from scuba_ray.datasets.geometry import fsaverage5
-from scuba_ray.datasets.nsd_betas import STORED, check_session, read_betas, read_header
+from scuba_ray.datasets.nsd_betas import STORED, Header, check_session, read_betas, read_header
 from scuba_ray.datasets.nsd_design import COMMON, TESTS, all_done, read_design
 from scuba_ray.datasets.nsd_folder import SPACES, SURFACE, NsdFolder, ranges
 from scuba_ray.datasets.nsd_fsaverage import SurfaceSpace
@@ -197,10 +197,13 @@ class NsdDataset:
 
     def _open_space(self) -> Space:
         """Check the headers of all sessions against the first and the design; what voxels are comes from the first."""
-        headers = [read_header(files) for files in self._sessions]
-        for files, header in zip(self._sessions, headers, strict=True):
-            trials = int(self._design.trials_N[files.session - 1])
-            check_session(self._nsd, files, header, headers[0].shape, trials)
+        problems, headers = Problems(), list[Header]()
+        for files in self._sessions:
+            with problems.collected():
+                headers.append(read_header(files))
+                trials = int(self._design.trials_N[files.session - 1])
+                check_session(self._nsd, files, headers[-1], headers[0].shape, trials)
+        problems.tell()
         first, planned = headers[0], self._done[self._nsd.subject - 1]
         if self._options["sessions"] is None and len(headers) < planned:
             self._notes.append(f"sessions {ranges(self._numbers)} of the {planned} that {self._nsd.name} did are on disk")

@@ -91,7 +91,9 @@ def read_betas(files: SessionFiles, voxel_V: npt.NDArray[np.int64], memory: int)
 
 
 def check_session(folder: NsdFolder, files: SessionFiles, header: Header, shape: tuple[int, ...], trials: int) -> None:
-    """Raise DataError unless a session has the first session's shape, and one volume for each trial of the design."""
+    """Raise DataError unless a session is whole, with the first session's shape and one volume for each trial of the design."""
+    for one in files.paths if files.format != "hdf5" else ():
+        open_volumes(one).check_whole()
     path = files.paths[0]
     if header.shape != shape:
         raise DataError(

@@ -100,12 +100,13 @@ class Volumes:
         DataError
             If the file is truncated or damaged.
         """
-        promised = self.offset + self.count * int(np.prod(self.shape)) * self.dtype.itemsize
+        volume = int(np.prod(self.shape)) * self.dtype.itemsize
+        promised, there = self.offset + self.count * volume, self.path.stat().st_size
         if self.path.suffix not in {".gz", ".mgz"}:
-            if self.path.stat().st_size < promised:
+            if there < promised:
                 raise DataError(
-                    f"{self.path} is truncated: it has {self.path.stat().st_size:,} bytes, its header promises {promised:,}; "
-                    "copy it again"
+                    f"{self.path} is truncated or damaged: {max(there - self.offset, 0) // volume} of its {self.count} volumes "
+                    f"are there ({there:,} bytes of {promised:,}); compare its size with the original's and copy it again"
                 )
             return
         with self.path.open("rb") as file:

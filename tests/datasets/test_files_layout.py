@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import re
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -15,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from scuba_ray.config import SubjectConfig
+from scuba_ray.config import SubjectConfig, load_config
 from scuba_ray.datasets import make_dataset
 from scuba_ray.datasets.arrays import ArraysDataset
 from scuba_ray.datasets.files_layout import FilesDataset
@@ -158,6 +160,8 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     ("kind", "changes", "words"),
     [
         ("npy", {"responses": None}, "needs the options responses: which files"),
+        ("npy", {"responses": 5}, "option responses is 5, wanted a file or files of lh and rh or a list of files"),
+        ("npy", {"scale": "x"}, "option scale is 'x', wanted a number"),
         ("npy", {"orientation": "up"}, "no orientation 'up'; known: auto, trials-first, voxels-first"),
         ("npy", {"scale": 0}, "scale must be > 0, got 0"),
         ("npy", {"mask": "mask.nii.gz"}, "voxels says all of voxels: leave out mask"),
@@ -267,3 +271,20 @@ def test_a_run_on_files_gives_what_a_run_on_arrays_gives(study: TinyStudy, tmp_p
     made = {name: [{**row, "subject": None} for row in voxels if row["subject"] == name] for name in ("arrays", "files")}
     assert made["arrays"] == made["files"] and len(made["files"]) == 12
     assert sum((row["r"] or 0) > 0.3 for row in made["files"]) >= 8
+
+
+def test_the_example_is_a_data_set_once_its_files_are_there(tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "examples/own_arrays.yaml"
+    example = load_config(path).subjects[0]
+    named = set(re.findall(r"^      (?:# )?([a-z_]+):(?: |$)", path.read_text(), re.MULTILINE))
+    assert named == set(inspect.signature(FilesDataset).parameters) - {"subject", "path", "memory_mb", "seed"}
+    lab.write_lab(tmp_path, "NIfTI, a file per session")
+    for folder in ("betas", "masks"):
+        (tmp_path / folder).mkdir()
+    for number in (1, 2, 3):
+        (tmp_path / f"ses-{number:02d}.nii.gz").rename(tmp_path / f"betas/ses-{number}_betas.nii.gz")
+    for name, was in {"visual": "mask", "faces": "faces", "places": "ncsnr", "retinotopy": "labels"}.items():
+        (tmp_path / f"{was}.nii.gz").rename(tmp_path / f"masks/{name}.nii.gz")
+    dataset = opened(tmp_path, example.options)
+    assert dataset.voxels()["rois"].to_pylist()[-1] == ["places", "hV4"]
+    np.testing.assert_allclose(dataset.read_session(2), lab.by_session(lab.responses()[:, lab.INSIDE])[1], rtol=1e-6)

@@ -191,3 +191,14 @@ def test_no_nsd_at_all(tmp_path: Path) -> None:
 def test_no_betas(own: Planted) -> None:
     with pytest.raises(DataError, match=r"no betas in .*betas_assumehrf: wanted files such as betas_session01.nii.gz"):
         opened(own, betas="betas_assumehrf")
+
+
+def test_every_session_that_is_not_whole_is_named_before_anything_is_read(own: Planted) -> None:
+    names = [f"betas_session{session:02d}.nii.gz" for session in (2, 3)]
+    for name in names:
+        path = own.betas / name
+        path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(DataError) as told:
+        opened(own)
+    lines = str(told.value).splitlines()
+    assert len(lines) == 2 and all(f"{name} is truncated or damaged" in line for name, line in zip(names, lines, strict=True))
