@@ -112,7 +112,7 @@ def test_a_run_without_targets_ends_well_and_says_why(
     ("changes", "words"),
     [
         ({"rois": ["faces", "nowhere"]}, ["'nowhere'", "faces, food, places"]),
-        ({"voxels": [100, 7]}, ["voxel 7"]),
+        ({"voxels": [100, 7]}, ["voxel 7;", "100 to 111"]),
         ({"targets": ["query"], "queries": ["food"], "gradient": None}, ["'food'", "region"]),
         ({"targets": ["rois", "query", "voxels"], "voxels": [103], "queries": ["voxel 103"]}, ["'voxel 103'"]),
         ({"targets": ["rois", "query", "voxels"], "voxels": 9, "queries": ["voxel 103"]}, ["'voxel 103'"]),
@@ -143,8 +143,8 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     [
         ({"voxels": [103, 104, 103]}, "voxels must be different, got 103, 104, 103"),
         ({"targets": ["rois", "query"], "queries": ["a dog", " "]}, "queries has an empty text"),
-        ({"targets": ["voxels"]}, "gradient.targets has rois, none of targets .voxels."),
-        ({"gradient": {"targets": []}}, "gradient.targets has nothing"),
+        ({"targets": ["voxels"]}, "gradient.targets: rois, none of targets .voxels."),
+        ({"gradient": {"targets": []}}, "gradient.targets: nothing"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(

@@ -134,7 +134,7 @@ class SynthesizeConfig(Part):
         steered = () if self.gradient is None else self.gradient.targets
         if self.gradient is not None and not set(steered) & set(self.targets):
             raise ValueError(
-                f"gradient.targets has {', '.join(steered) or 'nothing'}, none of targets ({', '.join(self.targets)}), so nothing "
+                f"gradient.targets: {', '.join(steered) or 'nothing'}, none of targets ({', '.join(self.targets)}), so nothing "
                 "would be made by gradient: give it some of them, or leave gradient out"
             )
         return self

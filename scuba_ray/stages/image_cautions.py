@@ -39,9 +39,10 @@ def of_syntheses(run: RunFolder, key: str, wanted: int, diffusion: DiffusionConf
         yield f"synthesize {key}: {wanted - len(rows)} of {wanted} images could not be made (folder quarantine has the reasons)"
     smallest = pc.min(rows["batch"]).as_py()
     if smallest < diffusion.batch:
+        # images are kept when `batch` changes, so a small one need not be this run's
         yield (
-            f"synthesize {key}: memory was too small for {diffusion.batch} images together, so batches were halved, down to "
-            f"{smallest}; synthesize.diffusion.batch: {smallest} spares the attempts"
+            f"synthesize {key}: batches went down to {smallest} images: memory was too small for {diffusion.batch} together (then "
+            f"synthesize.diffusion.batch: {smallest} spares the attempts), or that setting was smaller when they were made"
         )
     cut = sorted(set(rows.filter(rows["truncated"])["prompt"].to_pylist()))
     if cut:

@@ -69,16 +69,19 @@ def check_targets(settings: SynthesizeConfig, voxels: Iterable[pa.Table]) -> Non
     """
     known: set[str] = set()
     ids: set[int] = set()
+    ends: list[int] = []
     single = "voxels" in settings.targets
     wanted = set(settings.voxels if isinstance(settings.voxels, tuple) and single else ())
     for table in voxels:
         known |= set(pc.unique(pc.list_flatten(table["rois"])).to_pylist()) - {None}
-        ids |= set(table["voxel_id"].to_pylist()) & wanted
+        if wanted:
+            ids |= set(table["voxel_id"].to_pylist()) & wanted
+            ends += pc.min_max(table["voxel_id"]).as_py().values()
     for roi in settings.rois:
         if roi not in known:
             raise ConfigError(f"synthesize.rois: no subject has a region {roi!r}; there are {', '.join(sorted(known)) or 'none'}")
     for voxel in sorted(wanted - ids):
-        raise ConfigError(f"synthesize.voxels: no subject has a voxel {voxel}")
+        raise ConfigError(f"synthesize.voxels: no subject has a voxel {voxel}; ids go from {min(ends)} to {max(ends)}")
     for query in settings.queries:
         if query in known or (single and is_voxel_target(query)):
             raise ConfigError(

@@ -70,7 +70,8 @@ IMAGES = pa.schema(
 """Images and natural references with their judges.
 
 `predicted` is the mean predicted response (z-scores) of the target's voxels by the captioned backbone's encoding model,
-`predicted_independent` by that of `synthesize.judge`; `rank` orders a target's images of one method by `predicted`, 0 first.
+`predicted_independent` by that of `synthesize.judge`; for weights fitted elsewhere without a bias it counts as 0, so that only
+differences between images hold. `rank` orders a target's images of one method by `predicted`, 0 first.
 Percentiles (0 to 100) are among all of the subject's own stimuli, whose mean prediction is `natural_predicted`. `category` is the
 independent judge's zero-shot answer by the best prompt of each category, `category_mean` by the mean over prompts,
 `category_own...` the captioned backbone's; `target_category` is the one that the target belongs to. Natural rows have a
