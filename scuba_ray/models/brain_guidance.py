@@ -11,8 +11,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 
 from scuba_ray.config.synthesis import DiffusionConfig, GradientRouteConfig
@@ -24,9 +25,6 @@ from scuba_ray.models.diffusion_files import find_diffusion
 from scuba_ray.models.diffusion_pipeline import pixels_of, quiet
 from scuba_ray.protocols import Backbone, DifferentiableBackbone, ImageRequest, MadeImage
 from scuba_ray.tables.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _AMPLIFIED = 2.0**10
 """The objective is multiplied by it before the way back, and its gradient divided: in float16 small gradients would be zero. A
@@ -102,6 +100,8 @@ class BrainGuided:
         if request.prompt:
             raise ConfigError(f"the gradient route draws the null prompt, and got the prompt {request.prompt!r}; make it empty")
         got = "none" if request.direction_D is None else f"one of shape {request.direction_D.shape}"
+        if request.direction_D is not None and not np.isfinite(request.direction_D).all():
+            raise ConfigError(f"the gradient route needs the direction of fitted voxels, and got {got} that is not finite")
         if request.direction_D is None or request.direction_D.shape != (self._backbone.dim,):
             raise ConfigError(
                 f"the gradient route needs a direction for each picture, the mean weight of its voxels in the space of "

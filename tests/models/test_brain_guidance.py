@@ -158,6 +158,19 @@ def test_pictures_that_are_not_square_are_guided(
     assert drawn(BrainGuided(settings(tmp_path / "model"), GradientRouteConfig(), backbone), direction).shape == (2, 32, 24, 3)
 
 
+def test_what_is_recomputed_for_want_of_memory_changes_nothing(
+    model: Path, backbone: OpenClipBackbone, direction: np.ndarray
+) -> None:
+    """As on CUDA, where activations are not kept."""
+    maker = BrainGuided(settings(model, batch=2), GradientRouteConfig(), backbone)
+    kept = drawn(maker, direction)
+    requests = [ImageRequest("", seed, direction) for seed in (3, 4)]
+    maker._denoiser._unet.enable_gradient_checkpointing()
+    maker._denoiser._vae.enable_gradient_checkpointing()
+    again = np.stack([image.pixels_HW3 for image in maker.images(requests)])
+    assert np.abs(kept - again).max() <= 1
+
+
 def test_nothing_is_kept_from_call_to_call(model: Path, backbone: OpenClipBackbone, direction: np.ndarray) -> None:
     maker = BrainGuided(settings(model, batch=2), GradientRouteConfig(), backbone).load("cpu")
 
@@ -286,6 +299,7 @@ def test_a_backbone_without_gradient_is_refused(model: Path) -> None:
     [
         ({"prompt": "", "seed": 0}, "needs a direction .* got none"),
         ({"prompt": "", "seed": 0, "direction_D": np.ones(3, np.float32)}, r"\(3,\)"),
+        ({"prompt": "", "seed": 0, "direction_D": np.full(128, np.nan, np.float32)}, "fitted voxels.* not finite"),
         ({"prompt": "a dog", "seed": 0}, "'a dog'"),
     ],
 )
