@@ -124,7 +124,12 @@ def _models(config: RunConfig, found: DataCheck) -> Backbone | None:
 
 
 def _maker(config: BackboneConfig) -> Callable[[], Backbone]:
-    return lambda: make_backbone(config)
+    def make() -> Backbone:
+        made = make_backbone(config)
+        _ = made.fingerprint  # needs the checkpoint: one that is not on this machine is fetched, as a run would
+        return made
+
+    return make
 
 
 def _weights(config: RunConfig, reader: Backbone | None, found: DataCheck) -> dict[str, ImportedWeights]:
@@ -140,7 +145,9 @@ def _weights(config: RunConfig, reader: Backbone | None, found: DataCheck) -> di
 
 def _imported(subject: SubjectConfig, reader: Backbone) -> ImportedWeights:
     assert subject.weights is not None, "asked of subjects with weights only"
-    return ImportedWeights(subject.name, subject.weights, reader.dim)
+    weights = ImportedWeights(subject.name, subject.weights, reader.dim)
+    _ = weights.voxels  # the table is read when it is first asked for
+    return weights
 
 
 def _bank(config: RunConfig, reader: Backbone | None, found: DataCheck) -> int | None:

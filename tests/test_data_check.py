@@ -16,6 +16,8 @@ from scuba_ray.cli import app
 from scuba_ray.config import make_config
 from scuba_ray.data_check import DataCheck, check
 from scuba_ray.datasets.inspection import remarks_on
+from scuba_ray.errors import ConfigError
+from scuba_ray.models.clip import OpenClipBackbone
 from scuba_ray.stages.study import open_study
 from tests.datasets import lab_files as lab
 from tests.datasets.nsd_files import DONE, small_nsd
@@ -105,6 +107,7 @@ def test_a_picture_that_is_gone_is_found_among_many(own_study: TinyStudy) -> Non
         ({"project__method": "index"}, "project.method"),
         ({"bank": {"path": "no-bank"}}, "bank"),
         ({"backbones": [{"name": "tiny", "model": "local-dir:no-model"}]}, "backbone tiny"),
+        ({"backbones": [{"name": "tiny", "model": "open_clip:RN50/no-such-weights"}]}, "backbone tiny"),
         ({"analyses": ["no.such:Analysis"]}, "analysis no.such:Analysis"),
         ({"fit__bands": ["caption"]}, "subj01"),
     ],
@@ -142,3 +145,13 @@ def test_the_command_prints_and_exits(own_study: TinyStudy, tmp_path: Path) -> N
     assert read["runs"] is False and [one["where"] for one in read["remarks"] if one["state"] == "problem"] == ["bank"]
     assert "problem: bank: no folder of pictures" in bad.stderr and "1 problems: the run would fail" in bad.stderr
     assert not (own_study.folder / "run").exists(), "nothing is written"
+
+
+def test_a_checkpoint_that_cannot_be_had_does_not_hide_the_rest(study: TinyStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(backbone: OpenClipBackbone) -> str:
+        raise ConfigError(f"{backbone.name}: its checkpoint is not on this machine")
+
+    monkeypatch.setattr(OpenClipBackbone, "fingerprint", property(refuse))
+    found = check(study.config(bank__images="nowhere"))
+    assert "its checkpoint is not on this machine" in said(found, "problem", "backbone tiny")
+    assert said(found, "problem", "bank") and found.subjects["subj01"]["voxels"] == 12
