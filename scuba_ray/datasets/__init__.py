@@ -6,7 +6,9 @@ A layout is named in the configuration and found through the registry; the rest 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from scuba_ray.errors import ConfigError
 from scuba_ray.registry import resolve
@@ -22,20 +24,29 @@ def make_dataset(config: SubjectConfig) -> SubjectDataset:
     Raises
     ------
     ConfigError
-        If the layout is unknown, the path is not there, or the layout has no such option.
+        If the layout is unknown, the path is not there, the layout has no such option, or an option is not of the type that
+        the layout's constructor is annotated with.
     DataError
         If the files are not what the layout promises.
     """
     if config.path is None:
         raise ConfigError(f"subject {config.name} has no data set: its weights were fitted elsewhere and `path` is not given")
     layout = resolve("dataset", config.dataset)
-    known = [name for name in inspect.signature(layout).parameters if name not in {"subject", "path"}]
+    parameters = inspect.signature(layout, eval_str=True).parameters
+    known = {name: one.annotation for name, one in parameters.items() if name not in {"subject", "path"}}
     unknown = sorted(set(config.options) - set(known))
     if unknown:
         choices = ", ".join(known) or "none"
         raise ConfigError(
             f"subject {config.name}: layout {config.dataset!r} has no option {unknown[0]!r}; its options: {choices}"
         )
+    for name, value in config.options.items():
+        kind = Any if known[name] is inspect.Parameter.empty else known[name]
+        try:
+            TypeAdapter(kind).validate_python(value, strict=True)
+        except ValidationError as error:
+            wanted = inspect.formatannotation(kind).replace("collections.abc.", "").replace("typing.", "")
+            raise ConfigError(f"subject {config.name}: option {name} is {value!r}, wanted {wanted}") from error
     dataset: SubjectDataset = layout(subject=config.name, path=config.path, **config.options)
     return dataset
 

@@ -30,28 +30,6 @@ from scuba_ray.errors import ConfigError
 from scuba_ray.protocols import Geometry, Pictures
 
 _MEBIBYTE = 1 << 20
-_TEXT: dict[type, str] = {str: "text"}
-_NUMBER: dict[type, str] = {int: "a number", float: "a number"}
-_BY_HEMISPHERE: dict[type, str] = {str: "a file", dict: "files of lh and rh"}
-_KINDS: dict[str, dict[type, str]] = {
-    "responses": {**_BY_HEMISPHERE, list: "a list of files"},
-    "orientation": _TEXT,
-    "scale": _NUMBER,
-    "trials": {str: "a file"},
-    "stimuli": {str: "a file"},
-    "test_share": _NUMBER,
-    "test_repeats": {int: "a whole number"},
-    "seed": {int: "a whole number"},
-    "images": {str: "a file or folder"},
-    "voxels": {str: "a file"},
-    "mask": _BY_HEMISPHERE,
-    "rois": {dict: "names of regions, each with a map"},
-    "labels": {list: "a list of groups of `map` and `names`"},
-    "ncsnr": _BY_HEMISPHERE,
-    "geometry": _TEXT,
-    "memory_mb": {int: "a whole number"},
-}
-"""What options may be."""
 
 
 class FilesDataset:
@@ -263,9 +241,6 @@ class FilesDataset:
 def _check_options(root: Path, options: Mapping[str, Any]) -> None:
     if not root.is_dir():
         raise ConfigError(f"no data set at {root}: there is no such folder")
-    for name, kinds in _KINDS.items():
-        if options[name] is not None and not isinstance(options[name], tuple(kinds)):
-            raise ConfigError(f"option {name} is {options[name]!r}, wanted {' or '.join(dict.fromkeys(kinds.values()))}")
     missing = [name for name in ("responses", "trials", "images") if options[name] is None]
     if missing:
         raise ConfigError(f"layout `files` needs the options {', '.join(missing)}: which files they are")

@@ -73,6 +73,21 @@ def test_a_path_in_an_object_store_says_what_is_wanted(layout: str) -> None:
         make_dataset(config)
 
 
+@pytest.mark.parametrize(
+    ("layout", "options", "words"),
+    [
+        ("nsd", {"sessions": 3}, r"subject subj01: option sessions is 3, wanted list\[int\] \| None"),
+        ("nsd", {"sessions": "1-3"}, r"option sessions is '1-3', wanted list\[int\]"),
+        ("nsd", {"memory_mb": "64"}, "option memory_mb is '64', wanted int"),
+        ("laion_fmri", {"sessions": [1, "2"]}, r"option sessions is \[1, '2'\], wanted list\[int\]"),
+        ("algonauts2023", {"mask": 5}, "option mask is 5, wanted str"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_named(tmp_path: Path, layout: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_dataset(SubjectConfig(name="subj01", dataset=layout, path=str(tmp_path), options=options))
+
+
 def test_what_a_layout_says_of_its_files_fits_run_json(dataset: SubjectDataset) -> None:
     if isinstance(dataset, Described):
         json.dumps(dataset.about(), allow_nan=False)

@@ -160,8 +160,8 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     ("kind", "changes", "words"),
     [
         ("npy", {"responses": None}, "needs the options responses: which files"),
-        ("npy", {"responses": 5}, "option responses is 5, wanted a file or files of lh and rh or a list of files"),
-        ("npy", {"scale": "x"}, "option scale is 'x', wanted a number"),
+        ("npy", {"responses": 5}, r"option responses is 5, wanted str \| Sequence\[str\] \| Mapping\[str, str"),
+        ("npy", {"scale": "x"}, r"option scale is 'x', wanted float \| None"),
         ("npy", {"orientation": "up"}, "no orientation 'up'; known: auto, trials-first, voxels-first"),
         ("npy", {"scale": 0}, "scale must be > 0, got 0"),
         ("npy", {"mask": "mask.nii.gz"}, "voxels says all of voxels: leave out mask"),
