@@ -26,6 +26,8 @@ from scuba_ray.stages.rerank import Rerank
 from scuba_ray.stages.score import Score
 from scuba_ray.stages.study import Study
 from scuba_ray.stages.top_image import TopImage
+from scuba_ray.tables import files
+from scuba_ray.tables.parts import key_of
 from scuba_ray.tables.progress import Result
 from scuba_ray.tables.steps import Steps
 from scuba_ray.tables.store import RunFolder
@@ -188,12 +190,16 @@ class Evidence:
             self.steps.analyse(resolve("analysis", "comparison")(self.config))
 
     def retire(self) -> None:
-        """Delete captions, images and the like that other settings made and these do not: they would stand beside newer ones."""
+        """Delete captions, images and the like that other settings made, or began, and these do not.
+
+        They would stand beside newer ones, or take room for good.
+        """
         made = {(result.table, result.key) for result in self.steps.results}
         ours = tuple(f"{subject.name}/" for subject in self.config.subjects)
         tables = ["captions", "scores", "requests", "syntheses", "images", *(f"analyses/{name}" for name in SEAMS["analysis"])]
         for table in tables:
-            for key in self.folder.keys(table):
+            begun = {key for name in files.names(self.folder.location, table) if (key := key_of(name))}
+            for key in sorted({*self.folder.keys(table), *begun}):
                 if (table, key) not in made and (table.startswith("analyses/") or key.startswith(ours)):
                     self.folder.remove(table, key)
 

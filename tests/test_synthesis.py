@@ -16,9 +16,10 @@ from PIL import Image
 from scuba_ray.config import RunConfig, make_config
 from scuba_ray.errors import ConfigError
 from scuba_ray.pipeline import run
-from scuba_ray.protocols import ImageRequest
+from scuba_ray.protocols import Chunk, ImageRequest
 from scuba_ray.stages.study import located, open_study
 from scuba_ray.stages.synthesizers import make_synthesizers
+from scuba_ray.tables.image_schemas import SYNTHESES
 from scuba_ray.tables.store import RunFolder
 from tests.models.tiny_diffusion import write_diffusion
 from tests.stages.pictured import WordBackbone
@@ -86,6 +87,16 @@ def test_what_changes_is_made_again_and_what_does_not_is_kept(study: TinyStudy, 
     assert fewer.keys("syntheses") == [f"{KEY}/brainscuba"], "pictures that the run no longer makes are gone"
     nothing = run(make_config({**study.settings(out=str(tmp_path / "run"))}))
     assert not [key for table in ("requests", "syntheses", "images") for key in nothing.keys(table)]
+
+
+def test_what_a_killed_run_began_goes_with_its_route(study: TinyStudy, places: dict[str, str], tmp_path: Path) -> None:
+    config = configured(study, places, tmp_path / "run", gradient=None)
+    first = run(config)
+    kept = files(first, "syntheses")
+    begun = first.begin(step="synthesize", table="syntheses", key=f"{KEY}/braindive", fingerprint="a" * 64)
+    begun.write(Chunk(0, 0, 3), SYNTHESES.empty_table())
+    assert files(first, "syntheses") != kept
+    assert files(run(config), "syntheses") == kept
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def of_syntheses(run: RunFolder, key: str, wanted: int, diffusion: DiffusionConf
     if smallest < diffusion.batch:
         # images are kept when `batch` changes, so a small one need not be this run's
         yield (
-            f"synthesize {key}: batches went down to {smallest} images: memory was too small for {diffusion.batch} together (then "
-            f"synthesize.diffusion.batch: {smallest} spares the attempts), or that setting was smaller when they were made"
+            f"synthesize {key}: batches went down to {smallest} images: memory was too small for {diffusion.batch} together "
+            f"(synthesize.diffusion.batch: {smallest} then spares the attempts), or that setting was smaller when they were made"
         )
     cut = sorted(set(rows.filter(rows["truncated"])["prompt"].to_pylist()))
     if cut:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +35,12 @@ def slug(key: str) -> str:
     """A unit's key as part of a file name, one to one: `subj01/phantom` is `subj01@phantom`; never starts with `.` or `_`."""
     text = quote(key, safe="").replace("%2F", "@")
     return f"@{text}" if text[:1] in {".", "_"} else text
+
+
+def key_of(name: str) -> str | None:
+    """The key of the unit that a file of a table's folder is a part of, finished or not; none of another file."""
+    match = re.fullmatch(rf"(.+)-\d{{5,}}-[0-9a-f]{{{_DIGITS}}}\.parquet", name)
+    return match and unquote(match[1].removeprefix("@").replace("@", "/"))
 
 
 @dataclass(frozen=True)
