@@ -86,6 +86,7 @@ def demo_config(out: str, data: str, *, engine: str = "ray", seed: int = 0) -> R
             "score": {"judges": ["phantom:judge"]},
             "synthesize": {
                 "diffusion": {"model": "phantom:diffusion", "steps": 25, "batch": 12},
+                "text": {"template": "A photo of {noun}"},
                 "voxels": 6,
                 "gradient": {"images": 4},
                 "judge": "judge",

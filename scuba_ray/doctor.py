@@ -14,7 +14,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from scuba_ray.config import BackboneConfig, CaptionConfig, EngineConfig
+from scuba_ray.config import BackboneConfig, CaptionConfig, DiffusionConfig, EngineConfig, TextRouteConfig
 from scuba_ray.errors import ScubaError
 from scuba_ray.registry import resolve
 
@@ -22,7 +22,7 @@ State = Literal["ok", "note", "problem"]
 
 _MODULES = {"huggingface-hub": "huggingface_hub", "open-clip-torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml"}
 """Modules that are not called like the package they come in."""
-_DEMO = ("captioner", "clip")
+_DEMO = ("captioner", "clip", "diffusion", "judge")
 """Packaged models that the demo runs on."""
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _GIB = 2**30
@@ -179,6 +179,7 @@ def _models() -> Iterator[Finding]:
     """Whether the packaged phantom models are there and load."""
     from scuba_ray.models.clip import make_backbone
     from scuba_ray.models.clipcap import make_captioner
+    from scuba_ray.models.diffusion import TextToImage
 
     root = Path(__file__).parent / "phantom" / "weights"
     folders = sorted(path for path in root.glob("*") if path.is_dir())
@@ -191,6 +192,9 @@ def _models() -> Iterator[Finding]:
         try:
             if (folder / "captioner.json").exists():
                 make_captioner(CaptionConfig(model=model)).load("cpu")
+            elif (folder / "model_index.json").exists():
+                settings, route = DiffusionConfig(model=model), TextRouteConfig()
+                TextToImage(settings, route, make_backbone(BackboneConfig(name="clip", model="phantom:clip"))).load("cpu")
             else:
                 make_backbone(BackboneConfig(name=folder.name, model=model)).load("cpu")
         except (ScubaError, OSError, RuntimeError, ValueError, KeyError) as error:

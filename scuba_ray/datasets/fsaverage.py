@@ -24,7 +24,7 @@ _CUTS = 2
 @cache
 def nearest_of_fsaverage5(hemi: str) -> npt.NDArray[np.int32]:
     """For each vertex of fsaverage the nearest of fsaverage5 on the sphere, (163842,); of the first 10,242 themselves."""
-    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+    from scipy.spatial import cKDTree
 
     sphere_N3, faces_F3 = surface("sphere", hemi)
     points_N3 = sphere_N3 / np.linalg.norm(sphere_N3, axis=1, keepdims=True)

@@ -105,7 +105,7 @@ def _check(path: Path, image_SI: Any, order_T: Any, shared: Any, trials_N: Any) 
 def _read_mat(path: Path) -> dict[str, Any]:
     """Variables of a MATLAB file; those of version 7.3 are HDF5 with the axes in reverse."""
     import h5py
-    import scipy.io  # type: ignore[import-untyped]
+    import scipy.io
 
     try:
         if h5py.is_hdf5(path):

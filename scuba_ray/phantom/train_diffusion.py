@@ -12,6 +12,7 @@ diffusers, transformers and open_clip.
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -240,7 +241,11 @@ def main() -> None:
 
     def write(vae: AutoencoderKL, unet: UNet2DConditionModel, done: str) -> None:
         parts = {"vae": deepcopy(vae), "unet": deepcopy(unet), "encoder": deepcopy(encoder)}
-        save(arguments.out, **parts, schedule=dict(noise_schedule().config))
+        # beside it first: a training that is stopped while it writes leaves the checkpoint before
+        beside = arguments.out.with_name(f"{arguments.out.name}.writing")
+        save(beside, **parts, schedule=dict(noise_schedule().config))
+        shutil.rmtree(arguments.out, ignore_errors=True)
+        beside.rename(arguments.out)
         print(f"kept {arguments.out}: {done}", flush=True)
 
     share = {"both": _VAE_SHARE, "decoder": 1.0, "unet": 0.0}[arguments.part]
