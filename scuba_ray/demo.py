@@ -85,10 +85,11 @@ def demo_config(out: str, data: str, *, engine: str = "ray", seed: int = 0) -> R
             "concepts": {},
             "score": {"judges": ["phantom:judge"]},
             "synthesize": {
-                "diffusion": {"model": "phantom:diffusion", "steps": 25, "batch": 12},
+                "diffusion": {"model": "phantom:diffusion", "steps": 15, "batch": 12},
                 "text": {"template": "A photo of {noun}"},
                 "voxels": 6,
-                "gradient": {"images": 4},
+                "images": 6,
+                "gradient": {"images": 2},
                 "judge": "judge",
                 "probe": {"prompts": "phantom"},
                 "chunk": 12,

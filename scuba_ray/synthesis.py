@@ -24,6 +24,8 @@ from scuba_ray.tables.ways import BRAINDIVE, METHOD
 
 JUDGED = 8
 """Targets per part of the table `images`."""
+FEW = 1000
+"""Pictures that are judged in this process, on a CPU: workers would take longer to start."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class Synthesis:
         read = [result for result in self.steps.results if result.table in tables and result.key in units]
         inputs = [self.study.identity[subject.name], *(result.fingerprint for result in (planned, *made, *read))]
         rows = len(targets_of(self.folder, voxels.key))
-        return self.steps.complete(stage, key=voxels.key, rows=rows, chunk=JUDGED, inputs=inputs)
+        here = self.config.device == "cpu" and planned.rows <= FEW
+        return self.steps.complete(stage, key=voxels.key, rows=rows, chunk=JUDGED, inputs=inputs, here=here)
 
     @property
     def _settings(self) -> SynthesizeConfig:
