@@ -217,7 +217,10 @@ class Evidence:
             texts = EncodeCaptions(subject=subject, backbone=network, **self._model)
             key = f"{subject.name}/{caption_space(network.name)}"
             return self.steps.complete(texts, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
-        pictures = EncodeStimuli(subject=subject, backbone=network, settings=settings, split="test", **self._model)
+        preparation = Resources(cpus=self.config.engine.cpus_per_decoder)
+        pictures = EncodeStimuli(
+            subject=subject, backbone=network, settings=settings, preparation=preparation, split="test", **self._model
+        )
         return self.steps.complete(pictures, key=f"{key}+test", rows=rows, chunk=settings.chunk, inputs=inputs)
 
     def _made(self, table: str, key: str) -> Result:
