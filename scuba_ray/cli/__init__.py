@@ -165,13 +165,17 @@ def report(
     stimuli: Annotated[
         bool | None, typer.Option("--stimuli/--no-stimuli", help="Show pictures of stimuli, instead of what the run says.")
     ] = None,
+    bank: Annotated[
+        Literal["show", "blur", "hide"] | None,
+        typer.Option(help="Thumbnails of the bank, instead of what the run says."),
+    ] = None,
 ) -> None:
     """Write the cortex explorer of a run again: one self-contained HTML file."""
     from scuba_ray.report.explorer import write_report
 
     folder, config = _finished(run)
-    if stimuli is not None:
-        config = config.model_copy(update={"report": config.report.model_copy(update={"stimuli": stimuli})})
+    changed = {name: value for name, value in (("stimuli", stimuli), ("bank", bank)) if value is not None}
+    config = config.model_copy(update={"report": config.report.model_copy(update=changed)})
     print(write_report(folder, config))
 
 

@@ -148,3 +148,7 @@ class ReportConfig(Part):
     # show pictures of what subjects saw; false where a data set's terms forbid to pass them on (NSD's do). Pictures of the bank
     # and those that were made are shown in any case
     stimuli: bool = True
+    # thumbnails of the bank's pictures, which come from the web unseen: show, blur (shapes and colours only) or hide them all
+    bank: Literal["show", "blur", "hide"] = "show"
+    # text file of image ids, one a line, whose pictures are never shown: what a filter of your own objects to
+    leave_out: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from scuba_ray import __version__
 from scuba_ray.analyses.recovery_summary import CEILING
 from scuba_ray.datasets import make_dataset, make_images
-from scuba_ray.errors import DataError, ScubaError
+from scuba_ray.errors import ConfigError, DataError, ScubaError
 from scuba_ray.report import contact_sheet, figures, image_payload, page, palette, payload, summary, surface, thumbnails
 from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, voxel_rows
 from scuba_ray.report.synthesised import TargetImages, by_target
@@ -128,15 +129,28 @@ def _thumbnails(
     run: RunFolder, config: RunConfig, sets: Sequence[dict[str, Any]], images: Sequence[str], budget: int
 ) -> dict[str, Any]:
     """Pictures of the nearest images where the bank was built from pictures that are still there, else why there are none."""
+    if config.report.bank == "hide":
+        return {"none": "pictures of the bank are hidden (report.bank)"}
     try:
+        unwanted = _left_out(config.report.leave_out)
         bank, source = _bank(run, config)
         named = bank.filter(pc.is_in(bank["image_id"], pa.array(images, pa.string())))
     except ScubaError as error:
         return {"none": str(error)}
     uris = dict(zip(named["image_id"].to_pylist(), named["uri"].to_pylist(), strict=True))
-    known = {number: uris[name] for number, name in enumerate(images) if name in uris}
+    known = {number: uris[name] for number, name in enumerate(images) if name in uris and name not in unwanted}
     order = thumbnails.by_use([one["nearest"] for one in sets], payload.NEAREST)
-    return thumbnails.sheets(order, known, source, budget)
+    return thumbnails.sheets(order, known, source, budget, blurred=config.report.bank == "blur")
+
+
+def _left_out(path: str | None) -> set[str]:
+    """Ids of the pictures that are never shown. Raises ConfigError if the list is not there: then none is shown."""
+    if path is None:
+        return set()
+    try:
+        return {line.strip() for line in Path(path).expanduser().read_text(encoding="utf-8").splitlines() if line.strip()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"report.leave_out: {path} is not a readable list of image ids, one a line: {error}") from error
 
 
 def _bank(run: RunFolder, config: RunConfig) -> tuple[pa.Table, ImageSource]:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from scuba_ray.datasets.pictures import decode_image
 from scuba_ray.errors import DataError
@@ -24,6 +24,8 @@ SIDE = 64
 COLUMNS = 16
 """Thumbnails in a row of a sheet; a sheet has as many rows."""
 QUALITY = 70
+BLUR = SIDE / 8
+"""Radius in pixels of a blurred thumbnail: no face or letter of the original is left, its colours and rough shapes are."""
 
 
 def by_use(nearest: Sequence[Sequence[int]], per_voxel: int) -> list[int]:
@@ -39,7 +41,9 @@ def by_use(nearest: Sequence[Sequence[int]], per_voxel: int) -> list[int]:
     return list(order)
 
 
-def sheets(order: Sequence[int], uris: Mapping[int, str], source: ImageSource, budget: int) -> dict[str, Any]:
+def sheets(
+    order: Sequence[int], uris: Mapping[int, str], source: ImageSource, budget: int, *, blurred: bool = False
+) -> dict[str, Any]:
     """Sprite sheets of the images in `order` until `budget` bytes of base64 are used.
 
     Returns
@@ -51,7 +55,7 @@ def sheets(order: Sequence[int], uris: Mapping[int, str], source: ImageSource, b
     place: dict[int, int] = {}
     made: list[str] = []
     unreadable = [0]
-    pictures = _pictures(order, uris, source, unreadable)
+    pictures = _pictures(order, uris, source, unreadable, blurred)
     used, full = 0, COLUMNS * COLUMNS
     while used < budget and (batch := list(islice(pictures, full))):
         data = "data:image/webp;base64," + base64.b64encode(_sheet([picture for _, picture in batch])).decode("ascii")
@@ -64,7 +68,7 @@ def sheets(order: Sequence[int], uris: Mapping[int, str], source: ImageSource, b
 
 
 def _pictures(
-    order: Sequence[int], uris: Mapping[int, str], source: ImageSource, unreadable: list[int]
+    order: Sequence[int], uris: Mapping[int, str], source: ImageSource, unreadable: list[int], blurred: bool
 ) -> Iterator[tuple[int, Image.Image]]:
     for image in order:
         if image not in uris:
@@ -74,7 +78,8 @@ def _pictures(
         except DataError:
             unreadable[0] += 1
             continue
-        yield image, square(picture, SIDE)
+        small = square(picture, SIDE)
+        yield image, small.filter(ImageFilter.GaussianBlur(BLUR)) if blurred else small
 
 
 def square(picture: Image.Image, side: int) -> Image.Image:

@@ -138,8 +138,9 @@ def located(config: RunConfig) -> RunConfig:
         for one in config.subjects
     )
     bank = _located(config.bank, "path", "images")
+    report = _located(config.report, "leave_out")
     lavca = config.lavca and config.lavca.model_copy(update={"describe": _located(config.lavca.describe, "images")})
-    places = {"out": files.normalise(config.out), "subjects": subjects, "bank": bank, "lavca": lavca}
+    places = {"out": files.normalise(config.out), "subjects": subjects, "bank": bank, "lavca": lavca, "report": report}
     return config.model_copy(update={**places, "synthesize": config.synthesize and _with_models(config.synthesize)})
 
 

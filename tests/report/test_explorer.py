@@ -179,6 +179,20 @@ def test_without_bank_pictures_the_reason_is_said(tmp_path: Path) -> None:
     assert "no folder of pictures" in gather(written.run, written.config)["thumbnails"]["none"]
 
 
+def test_pictures_of_the_bank_can_be_hidden_or_left_out_by_a_list(written: Written, tmp_path: Path) -> None:
+    def thumbnails(**settings: str) -> Any:
+        report = written.config.report.model_copy(update=settings)
+        return gather(written.run, written.config.model_copy(update={"report": report}))
+
+    everything = thumbnails()
+    first = next(iter(everything["thumbnails"]["place"]))
+    assert "hidden" in thumbnails(bank="hide")["thumbnails"]["none"]
+    (tmp_path / "ids.txt").write_text(f"\n {everything['images'][int(first)]} \nsomething else\n")
+    kept = thumbnails(leave_out=str(tmp_path / "ids.txt"))["thumbnails"]["place"]
+    assert set(kept) == set(everything["thumbnails"]["place"]) - {first}
+    assert "not a readable list" in thumbnails(leave_out=str(tmp_path / "nothing.txt"))["thumbnails"]["none"]
+
+
 def test_run_without_captions_is_a_data_error(tmp_path: Path, written: Written) -> None:
     with pytest.raises(DataError, match="captions"):
         write_report(RunFolder(str(tmp_path / "empty")), written.config)

@@ -52,6 +52,18 @@ def test_budget_ends_the_sheets(tmp_path: Path) -> None:
     assert sheets(range(count), uris, source, 0)["place"] == {}
 
 
+def test_blurred_pictures_lose_their_details_and_keep_their_colours(tmp_path: Path) -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::4], stripes[:, 1::4] = 255, 255
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    contrast, mean = {}, {}
+    for blurred in (False, True):
+        made = sheets([0], {0: "stripes.png"}, FolderImages(str(tmp_path)), 10**6, blurred=blurred)
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(made["sheets"][0].split(",")[1]))).convert("L"), float)
+        contrast[blurred], mean[blurred] = pixels[16:48, 16:48].std(), pixels[16:48, 16:48].mean()
+    assert contrast[False] > 50 and contrast[True] < 5 and abs(mean[True] - mean[False]) < 15
+
+
 def test_regions_keep_their_colour_in_every_run() -> None:
     small, large = region_colours(["faces", "food"]), region_colours(["FFA-1", "PPA", "food", "words", "faces"])
     assert small["faces"] == large["faces"] and small["food"] == large["food"]
