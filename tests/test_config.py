@@ -33,7 +33,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "not whole": ({"project": {"nearest": 1.5}}, "project.nearest must be a whole number, got 1.5"),
     "too small": ({"seed": -1}, "seed must be >= 0, got -1"),
     "too large": ({"fit": {"ceiling_floor": 2}}, "fit.ceiling_floor must be <= 1, got 2"),
-    "unknown key": ({"report": {"titel": 1}}, "report.titel: no such setting; known here: title"),
+    "unknown key": ({"report": {"titel": 1}}, "report.titel: no such setting; known here: bank, leave_out, stimuli, title"),
     "unknown key in a list": (
         {"subjects": [{"name": "a", "path": "b", "folder": "c"}]},
         "subjects.0.folder: no such setting; known here: dataset, name, options, path, weights",
