@@ -89,7 +89,11 @@ def demo_config(out: str, data: str, *, engine: str = "ray", seed: int = 0) -> R
                 "text": {"template": "A photo of {noun}"},
                 "voxels": 6,
                 "images": 6,
-                "gradient": {"images": 2},
+                "gradient": {
+                    "diffusion": {"model": "phantom:diffusion", "steps": 25, "batch": 12},
+                    "images": 2,
+                    "self_attention": 0,
+                },
                 "judge": "judge",
                 "probe": {"prompts": "phantom"},
                 "chunk": 12,

@@ -8,8 +8,6 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from scuba_ray.errors import ConfigError
 from scuba_ray.registry import resolve
 
@@ -32,7 +30,25 @@ def make_dataset(config: SubjectConfig) -> SubjectDataset:
     if config.path is None:
         raise ConfigError(f"subject {config.name} has no data set: its weights were fitted elsewhere and `path` is not given")
     layout = resolve("dataset", config.dataset)
-    parameters = inspect.signature(layout, eval_str=True).parameters
+    _check_options(config, layout)
+    dataset: SubjectDataset = layout(subject=config.name, path=config.path, **config.options)
+    return dataset
+
+
+def _check_options(config: SubjectConfig, layout: type[SubjectDataset]) -> None:
+    """Hold options against the names and annotations of the layout's constructor. Raises ConfigError."""
+    if not config.options:
+        return
+    # not at the top: processes that decode pictures import this package and need none of it
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        parameters = inspect.signature(layout, eval_str=True).parameters
+    except NameError as error:
+        raise ConfigError(
+            f"subject {config.name}: the types of layout {config.dataset!r}'s options cannot be read ({error}); in its module, "
+            "import what its constructor is annotated with outside of `if TYPE_CHECKING`"
+        ) from error
     known = {name: one.annotation for name, one in parameters.items() if name not in {"subject", "path"}}
     unknown = sorted(set(config.options) - set(known))
     if unknown:
@@ -47,8 +63,6 @@ def make_dataset(config: SubjectConfig) -> SubjectDataset:
         except ValidationError as error:
             wanted = inspect.formatannotation(kind).replace("collections.abc.", "").replace("typing.", "")
             raise ConfigError(f"subject {config.name}: option {name} is {value!r}, wanted {wanted}") from error
-    dataset: SubjectDataset = layout(subject=config.name, path=config.path, **config.options)
-    return dataset
 
 
 def make_images(name: str, path: str) -> ImageSource:
