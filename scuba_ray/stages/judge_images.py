@@ -100,7 +100,7 @@ class JudgeImages:
     @cached_property
     def _own_models(self) -> MeanModels:
         voxels = [np.array(ids, np.int64) for ids in self._targets["voxels"].to_pylist()]
-        return mean_models(self.run, self._key, self.network.dim, voxels, self.device)
+        return mean_models(self.run, self._key, voxels, self.device)
 
     @cached_property
     def _views(self) -> tuple[View, ...]:
@@ -111,7 +111,7 @@ class JudgeImages:
         natural: list[pa.Table | None] = [None, None]
         if self.subject.weights is None:
             if self.judge is not None:
-                models[1] = mean_models(self.run, keys[1], self.judge.dim, self._own_models.voxels, self.device)
+                models[1] = mean_models(self.run, keys[1], self._own_models.voxels, self.device)
             natural = _common([self.run.read("embeddings", key=key, columns=["stimulus_id", "embedding"]) for key in keys])
         how = (self.device, self.settings.probe)
         return tuple(open_view(*one, *how) for one in zip(networks, models, natural, strict=False))

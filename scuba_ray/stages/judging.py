@@ -66,7 +66,7 @@ class MeanModels:
     bias_T: Tensor
 
 
-def mean_models(run: RunFolder, key: str, dim: int, voxels: Sequence[Ids], device: str) -> MeanModels:
+def mean_models(run: RunFolder, key: str, voxels: Sequence[Ids], device: str) -> MeanModels:
     """Average the encoding models of some voxels for each target.
 
     Voxels without weights take no part (BrainDiVE's mean went over voxels that were zeroed too: METHOD section 5). A bias that is
@@ -77,8 +77,6 @@ def mean_models(run: RunFolder, key: str, dim: int, voxels: Sequence[Ids], devic
     run : RunFolder
     key : str
         Unit of the table `voxels`.
-    dim : int
-        Length D of its weights.
     voxels : sequence of arrays
         Ids of each target's voxels.
     device : str
@@ -90,6 +88,7 @@ def mean_models(run: RunFolder, key: str, dim: int, voxels: Sequence[Ids], devic
     """
     total = run.rows("voxels", key)
     found: list[list[Ids]] = [[] for _ in voxels]
+    dim: int = run.slice("voxels", key, 0, 1, columns=("weight",))["weight"].type.list_size
     sum_TD = np.zeros((len(voxels), dim + 1))
     for start in range(0, total, SLICE):
         rows = run.slice("voxels", key, start, min(start + SLICE, total), columns=("voxel_id", "weight", "bias"))

@@ -25,7 +25,7 @@ from scuba_ray.config import SynthesizeConfig
 from scuba_ray.core.seeds import image_seed
 from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.protocols import Backbone, BadRow, Chunk, Resources, StageOutput
-from scuba_ray.stages.judging import mean_models
+from scuba_ray.stages.judging import SLICE, mean_models
 from scuba_ray.stages.targets import Target, find_targets
 from scuba_ray.tables.columns import matrix, table_of
 from scuba_ray.tables.image_schemas import REQUESTS
@@ -33,8 +33,6 @@ from scuba_ray.tables.schemas import WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
 from scuba_ray.tables.ways import BRAINDIVE
 
-SLICE = 8192
-"""Voxels whose weights are read at once."""
 NO_CAPTION = "none of its voxels has a caption by that method"
 NO_NOUN = "no caption of its voxels has a noun"
 SPENT = "synthesize.budget was spent on the targets before"
@@ -170,7 +168,7 @@ class Requests:
         if text is None or text.choose != "drive" or not targets:
             return torch.full((len(targets), 1), torch.nan)
         voxels = [np.array(target.voxels, np.int64) for target in targets]
-        return mean_models(self.run, self._key, self.network.dim, voxels, "cpu").direction_TD
+        return mean_models(self.run, self._key, voxels, "cpu").direction_TD
 
     def _prompts(self, target: Target, method: str, direction_D: Tensor) -> tuple[list[Prompt], str]:
         """The prompts that a target's pictures take in turn, or what is lacking for one."""

@@ -15,13 +15,11 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from scuba_ray.protocols import Chunk, ImageRequest, Resources, StageOutput, Synthesizer
-from scuba_ray.tables.columns import matrix, numbers, table_of
+from scuba_ray.stages.judging import mean_models
+from scuba_ray.tables.columns import numbers, table_of
 from scuba_ray.tables.image_schemas import SYNTHESES
 from scuba_ray.tables.store import RunFolder
 from scuba_ray.tables.ways import BRAINDIVE
-
-SLICE = 8192
-"""Voxels whose weights are read at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,21 +71,9 @@ class Synthesize:
         rows = self.run.read("requests", key=self._key, columns=["target", "method", "voxels"])
         rows = rows.filter(pc.equal(rows["method"], self.method))
         voxels_of = dict(zip(rows["target"].to_pylist(), rows["voxels"].to_pylist(), strict=True))
-        weight_VD, ids = self._weights(pa.array(sorted({voxel for voxels in voxels_of.values() for voxel in voxels}), pa.int64()))
-        direction_of = {}
-        for target, voxels in voxels_of.items():
-            row_N = pc.index_in(pa.array(voxels, pa.int64()), value_set=ids).to_numpy()
-            direction_of[target] = weight_VD[row_N].mean(axis=0, dtype=np.float64).astype(np.float32)
-        return direction_of
-
-    def _weights(self, wanted: pa.Array) -> tuple[npt.NDArray[np.float32], pa.Array]:
-        """Weights of some voxels (N, D), and whose they are."""
-        total, found = self.run.rows("voxels", self._key), []
-        for start in range(0, total, SLICE):
-            rows = self.run.slice("voxels", self._key, start, min(start + SLICE, total), columns=["voxel_id", "weight"])
-            found.append(rows.filter(pc.is_in(rows["voxel_id"], value_set=wanted)))
-        weights = pa.concat_tables(found)
-        return matrix(weights["weight"]), weights["voxel_id"].combine_chunks()
+        voxels = [np.array(voxels, np.int64) for voxels in voxels_of.values()]
+        direction_TD = mean_models(self.run, self._key, voxels, "cpu").direction_TD
+        return dict(zip(voxels_of, direction_TD.float().numpy(), strict=True))
 
     def read(self, chunk: Chunk) -> pa.Table:
         return self._requests.slice(chunk.start, chunk.stop - chunk.start)
