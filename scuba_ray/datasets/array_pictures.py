@@ -20,10 +20,52 @@ from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import Pictures
 
 
-class Hdf5Pictures:
-    """Pictures of one HDF5 data set by `uri`, the picture's number counted from 0; `read` gives them as BMP, losslessly.
+class Hdf5Rows:
+    """A data set of one HDF5 file whose rows are pictures, by `uri`: the row's number from 0.
 
-    Picklable: a worker opens the file anew. One picture is read at a time, whatever the file's chunks are.
+    Picklable: a worker opens the file anew. One row is read at a time, whatever the file's chunks are.
+    """
+
+    missing_hint = ""
+    """What to know where the file is missing."""
+    key_hint = ""
+    """Which setting names the data set."""
+    count: int
+
+    def __init__(self, path: str, key: str) -> None:
+        self._path, self._key = Path(path), key
+
+    def __reduce__(self) -> tuple[type[Hdf5Rows], tuple[str, str]]:
+        return type(self), (str(self._path), self._key)
+
+    def fingerprint(self) -> str:
+        """Of the file's size and bytes (of a large file a sample, see `file_digest`)."""
+        return file_digest(self._path)
+
+    def row(self, uri: str) -> Any:
+        """One row's values. DataError if there is no such picture, OSError if the disk or network fails."""
+        if not uri.isdecimal() or int(uri) >= self.count:
+            raise DataError(f"{self._path} has no picture {uri!r}: they are numbered 0 to {self.count - 1}")
+        return self.rows[int(uri)]
+
+    @cached_property
+    def rows(self) -> Any:
+        """The data set, open. Raises DataError if the file is missing or damaged, or has none of that name."""
+        import h5py
+
+        if not self._path.is_file():
+            raise DataError(f"{self._path.name} is missing in {self._path.parent}: it holds the pictures{self.missing_hint}")
+        try:
+            file = h5py.File(self._path, "r", locking=False)  # it is only read, and network disks may refuse locks
+        except OSError as error:
+            raise DataError(f"{self._path} is no readable HDF5 file, or not whole: {error}") from error
+        if self._key not in file:
+            raise DataError(f"{self._path} has no data set {self._key!r}; it has {', '.join(file) or 'none'}{self.key_hint}")
+        return file[self._key]
+
+
+class Hdf5Pictures(Hdf5Rows):
+    """Rows of pixels; `read` gives them as BMP, losslessly.
 
     Raises
     ------
@@ -32,40 +74,17 @@ class Hdf5Pictures:
     """
 
     def __init__(self, path: str, key: str) -> None:
-        self._path, self._key = Path(path), key
-        shape, dtype = self._brick.shape, self._brick.dtype
+        super().__init__(path, key)
+        shape, dtype = self.rows.shape, self.rows.dtype
         if len(shape) != 4 or shape[-1] != 3 or dtype != "uint8":
             raise DataError(f"{path}: {key} is {dtype} of shape {shape}, wanted uint8 (images, height, width, 3)")
-        self.count: int = shape[0]
-
-    def __reduce__(self) -> tuple[type[Hdf5Pictures], tuple[str, str]]:
-        return Hdf5Pictures, (str(self._path), self._key)
-
-    def fingerprint(self) -> str:
-        """Of the file's size and bytes (of a large file a sample, see `file_digest`)."""
-        return file_digest(self._path)
+        self.count = shape[0]
 
     def read(self, uri: str) -> bytes:
         """One picture as BMP. DataError if there is no such picture, OSError if the disk or network fails."""
-        if not uri.isdecimal() or int(uri) >= self.count:
-            raise DataError(f"{self._path} has no picture {uri!r}: they are numbered 0 to {self.count - 1}")
         buffer = io.BytesIO()
-        Image.fromarray(self._brick[int(uri)]).save(buffer, "BMP")
+        Image.fromarray(self.row(uri)).save(buffer, "BMP")
         return buffer.getvalue()
-
-    @cached_property
-    def _brick(self) -> Any:
-        import h5py
-
-        if not self._path.is_file():
-            raise DataError(f"{self._path.name} is missing in {self._path.parent}: it holds the pictures")
-        try:
-            file = h5py.File(self._path, "r", locking=False)  # it is only read, and network disks may refuse locks
-        except OSError as error:
-            raise DataError(f"{self._path} is no readable HDF5 file, or not whole: {error}") from error
-        if self._key not in file:
-            raise DataError(f"{self._path} has no data set {self._key!r}; it has {', '.join(file) or 'none'}")
-        return file[self._key]
 
 
 class ParquetPictures:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from scuba_ray.datasets.content import file_digest
+from scuba_ray.datasets.array_pictures import Hdf5Rows
 from scuba_ray.errors import DataError
 
 _NAME = "image_name"
 _NAMED = 3
 
 
-class EncodedPictures:
-    """Picture files (JPEG) kept as bytes in an HDF5 data set (one variable-length uint8 row each) by `uri`, the row from 0.
-
-    Picklable: a worker opens the file anew.
+class EncodedPictures(Hdf5Rows):
+    """Rows of bytes: picture files (JPEG), one variable-length uint8 row each.
 
     Raises
     ------
@@ -27,50 +23,24 @@ class EncodedPictures:
         If the file is missing or damaged, or holds no such data set.
     """
 
+    missing_hint = ", which need an agreement with the data set's authors"
+    key_hint = " (option `images_key`)"
+
     def __init__(self, path: str, key: str) -> None:
-        self._path, self._key = Path(path), key
+        super().__init__(path, key)
         import h5py
 
-        kind = h5py.check_vlen_dtype(self._rows.dtype)
-        if len(self._rows.shape) != 1 or kind != "uint8":
+        if len(self.rows.shape) != 1 or h5py.check_vlen_dtype(self.rows.dtype) != "uint8":
             raise DataError(
-                f"{path}: {key} is {self._rows.dtype} of shape {self._rows.shape}, wanted one row of bytes (variable-length "
+                f"{path}: {key} is {self.rows.dtype} of shape {self.rows.shape}, wanted one row of bytes (variable-length "
                 "uint8) for each picture"
             )
-        self.count: int = self._rows.shape[0]
-
-    def __reduce__(self) -> tuple[type[EncodedPictures], tuple[str, str]]:
-        return EncodedPictures, (str(self._path), self._key)
-
-    def fingerprint(self) -> str:
-        """Of the file's size and bytes (of a large file a sample, see `file_digest`)."""
-        return file_digest(self._path)
+        self.count = self.rows.shape[0]
 
     def read(self, uri: str) -> bytes:
         """Bytes of one picture. DataError if there is no such picture, OSError if the disk or network fails."""
-        if not uri.isdecimal() or int(uri) >= self.count:
-            raise DataError(f"{self._path} has no picture {uri!r}: they are numbered 0 to {self.count - 1}")
-        data: bytes = self._rows[int(uri)].tobytes()
+        data: bytes = self.row(uri).tobytes()
         return data
-
-    @cached_property
-    def _rows(self) -> Any:
-        import h5py
-
-        if not self._path.is_file():
-            raise DataError(
-                f"{self._path.name} is missing in {self._path.parent}: it holds the pictures, which need an agreement with the "
-                "data set's authors"
-            )
-        try:
-            file = h5py.File(self._path, "r", locking=False)
-        except OSError as error:
-            raise DataError(f"{self._path} is no readable HDF5 file, or not whole: {error}") from error
-        if self._key not in file:
-            raise DataError(
-                f"{self._path} has no data set {self._key!r}; it has {', '.join(file) or 'none'} (option `images_key`)"
-            )
-        return file[self._key]
 
 
 def rows_of_images(path: Path, pictures: int) -> dict[str, int]:
