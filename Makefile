@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@test -x $(BIN)/python || { echo "[1/3] environment .venv ($$($(PYTHON) --version))"; $(PYTHON) -m venv .venv; }
 	@echo "[2/3] packages: PyTorch is the large one (with CUDA some 5 GB on disk), so the first time takes minutes"
 	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --no-color --progress-bar off \
-		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[cpu,dev]' 2>&1 | tee .venv/install.log \
+		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[cpu,serve,dev]' 2>&1 | tee .venv/install.log \
 		| awk '/^(Collecting|Processing) / && ++n % 20 == 0 { sub(/.*\//, "", $$2); print "      " n " packages found, the last one " $$2; fflush() } \
 			/^Installing collected/ { print "      " n " packages found, unpacking them"; fflush() } \
 			/^ERROR|^error|^  *Error/ { print; fflush() }' \

@@ -8,6 +8,7 @@ from scuba_ray.config.parts import Part
 from scuba_ray.config.preparation import PrepareConfig
 from scuba_ray.config.run import RunConfig, backbone_config, load_config, make_config
 from scuba_ray.config.scoring import JudgeConfig, RerankConfig, ScoreConfig, SupportConfig
+from scuba_ray.config.serve import LimitsConfig, ReplicasConfig, ServeConfig
 from scuba_ray.config.steps import BankConfig, CaptionConfig, EncodeConfig, FitConfig, ProjectConfig, ReportConfig
 from scuba_ray.config.studies import BackboneConfig, EngineConfig, SubjectConfig, WeightsConfig
 from scuba_ray.config.synthesis import DiffusionConfig, GradientRouteConfig, ProbeConfig, SynthesizeConfig, TextRouteConfig
@@ -26,15 +27,18 @@ __all__ = [
     "GradientRouteConfig",
     "JudgeConfig",
     "LavcaConfig",
+    "LimitsConfig",
     "LocalModelConfig",
     "Part",
     "PrepareConfig",
     "ProbeConfig",
     "ProjectConfig",
+    "ReplicasConfig",
     "ReportConfig",
     "RerankConfig",
     "RunConfig",
     "ScoreConfig",
+    "ServeConfig",
     "SubjectConfig",
     "SupportConfig",
     "SynthesizeConfig",
