@@ -36,7 +36,8 @@ class ReplicasConfig(Part):
             raise ValueError(f"max_replicas ({self.max_replicas}) must be >= min_replicas ({self.min_replicas})")
         if self.ongoing < 2 * self.batch:
             raise ValueError(
-                f"ongoing ({self.ongoing}) must be at least twice batch ({self.batch}): one batch is gathered while another is in work"
+                f"ongoing ({self.ongoing}) must be at least twice batch ({self.batch}): one batch is gathered while another is "
+                "in work"
             )
         return self
 
