@@ -4,11 +4,12 @@
 # make setup   the environment only (.venv); instant when nothing changed
 #
 # PYTHON=python3.12 chooses the interpreter, CONSTRAINTS= (empty) lets pip choose versions within pyproject's bounds,
-# OUT=DIR is where the demo writes, PYTEST="-m slow" goes to pytest.
+# OUT=DIR is where the demo writes, PYTEST="-m slow" goes to pytest, JOBS=4 tests so many files side by side.
 
 SHELL := bash
 CONSTRAINTS ?= constraints.txt
 OUT ?= runs/demo
+JOBS ?= 2
 PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13,\
 	$(shell $(name) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 BIN := .venv/bin
@@ -39,7 +40,7 @@ demo: setup
 	@$(BIN)/scuba demo --out "$(OUT)"
 
 test: setup
-	@$(BIN)/pytest $(PYTEST)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(PYTEST)
 
 check: setup
 	@$(BIN)/ruff format --check .
