@@ -37,6 +37,8 @@ SIGNIFICANCE_CHUNK = 8192
 """Voxels per part of the table `voxels`."""
 PREPARED_HERE = 256 << 20
 """Bytes of single trials (T * V * 4) up to which they are prepared in this process: workers would take longer to start."""
+FITTED_HERE = 1 << 24
+"""Images times voxels up to which a closed form is fitted in this process: a few seconds, about what workers take to start."""
 OWN_BANK = "images"
 """What the pictures of a run's own bank are called in it."""
 
@@ -94,7 +96,8 @@ class Methods:
         stage = Fit(subject=subject, settings=settings, seed=self.config.seed, **features, **space, **self._model)
         inputs = [self.study.identity[subject.name], embeddings.fingerprint, responses.fingerprint]
         rows = self.study.datasets[subject.name].voxels().num_rows
-        fits = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
+        here = self._fits_here(subject)
+        fits = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs, here=here)
         finish = Significance(subject=subject.name, resources=Resources(), **space)
         voxels = self.steps.complete(
             finish, key=key, rows=fits.rows, chunk=SIGNIFICANCE_CHUNK, inputs=[fits.fingerprint], here=True
@@ -119,7 +122,14 @@ class Methods:
         stage = PartitionVariance(subject=subject, settings=settings, **about, **self._model)
         rows = self.study.datasets[subject.name].voxels().num_rows
         made_of = [self.study.identity[subject.name], *(result.fingerprint for result in inputs)]
-        return self.steps.complete(stage, key=f"{one.key}/{second}", rows=rows, chunk=settings.chunk, inputs=made_of)
+        how: dict[str, Any] = {"rows": rows, "chunk": settings.chunk, "here": self._fits_here(subject)}
+        return self.steps.complete(stage, key=f"{one.key}/{second}", inputs=made_of, **how)
+
+    def _fits_here(self, subject: SubjectConfig) -> bool:
+        """Whether a subject is fitted sooner than workers are started, on cores (the driver's node may have no GPU)."""
+        dataset = self.study.datasets[subject.name]
+        small = dataset.stimuli().num_rows * dataset.voxels().num_rows <= FITTED_HERE
+        return small and self.config.fit.method == "ridge" and self.config.device == "cpu"
 
     def take_over(self, subject: SubjectConfig) -> Result:
         """Take a subject's weights as they were fitted elsewhere."""
