@@ -6,9 +6,17 @@ arguments of `scuba_ray.serve.app:app_builder`.
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+from pydantic import Field, ValidationError, model_validator
+
+from scuba_ray.config.messages import in_words
 from scuba_ray.config.parts import Part
+from scuba_ray.errors import ConfigError
+
+Origin = Annotated[str, Field(pattern=r"^https?://[^/\s*?#@]+$", description="scheme and host, as https://lab.example")]
+"""A browser compares origins as text: with a path or a last slash none would ever fit; `*` would let every page in."""
 
 
 class ReplicasConfig(Part):
@@ -28,7 +36,7 @@ class ReplicasConfig(Part):
     # batch holds, so that one is ready when another ends
     ongoing: int = Field(64, ge=1)
     # calls that wait when all replicas are full; one more is answered 503
-    queued: int = Field(64, ge=0)
+    queued: int = Field(64, ge=1)
 
     @model_validator(mode="after")
     def _ordered(self) -> ReplicasConfig:
@@ -58,6 +66,8 @@ class LimitsConfig(Part):
     pixels: int = Field(40_000_000, ge=1)
     # seconds after which a decoder that is not done with a picture is ended
     decode_seconds: float = Field(20.0, gt=0)
+    # values in one answer (pictures times voxels, or ranked voxels times ten columns); more is answered 422
+    values: int = Field(4_000_000, ge=1)
     # seconds after which a request is answered 504
     seconds: float = Field(120.0, gt=0)
 
@@ -76,7 +86,7 @@ class ServeConfig(Part):
     # environment variable with the bearer token that requests must show; where it is not set, every request is answered
     token_variable: str = "SCUBA_SERVE_TOKEN"
     # origins (https://lab.example) whose pages may call the service from a browser; none by default
-    origins: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] = ()
     # start the deployment that makes images (the run needs a group `synthesize`)
     synthesizer: bool = False
     # actors that hold the bank between them for each projector replica
@@ -91,3 +101,11 @@ class ServeConfig(Part):
     captioner: ReplicasConfig = ReplicasConfig(batch=64, ongoing=128)
     nearest: ReplicasConfig = ReplicasConfig(batch=64, ongoing=128)
     synthesis: ReplicasConfig = ReplicasConfig(batch=8, ongoing=16, queued=8)
+
+
+def serve_config(settings: Mapping[str, Any]) -> ServeConfig:
+    """Validate the settings of a service. Raises ConfigError with one line per problem."""
+    try:
+        return ServeConfig.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(in_words(error, ServeConfig)) from error
