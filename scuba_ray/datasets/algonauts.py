@@ -18,23 +18,24 @@ test images among them, cannot be undone.
 from __future__ import annotations
 
 import json
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from scuba_ray.datasets.algonauts_folder import SUBJECTS, AlgonautsFolder, open_npy, open_responses
+from scuba_ray.datasets.algonauts_folder import SUBJECTS, AlgonautsFolder, open_responses
 from scuba_ray.datasets.algonauts_vertices import ALL, Vertices
-from scuba_ray.datasets.checks import TRIALS, local_folder
-from scuba_ray.datasets.content import spread_digest, text_digest
+from scuba_ray.datasets.checks import TRIALS, data_folder
+from scuba_ray.datasets.content import text_digest
 from scuba_ray.datasets.geometry import HEMISPHERES, fsaverage5
 from scuba_ray.datasets.held_out import check_share, held_out
 from scuba_ray.datasets.images import FolderImages
 from scuba_ray.datasets.nsd_stimuli import coco_captions, coco_ids, stimulus_id
+from scuba_ray.datasets.places import below
+from scuba_ray.datasets.stored_array import open_npy
+from scuba_ray.datasets.subject_files import SubjectFiles, sampled_digest
 from scuba_ray.errors import ConfigError, DataError
-from scuba_ray.protocols import Geometry, Pictures
+from scuba_ray.protocols import Geometry
 
 SHARE, TEST_SPLIT = "share", "test-split"
 _SESSION = 1
@@ -42,11 +43,12 @@ _BLOCK = 256
 """Rows of responses that are read together."""
 
 
-class AlgonautsDataset:
+class AlgonautsDataset(SubjectFiles):
     """One subject of the challenge. Opening reads labels and the headers of responses; the responses stay on disk.
 
-    Picklable: only `subject`, `path` and the options travel, a worker opens the files anew. Vertices are drawn at the nearest
-    vertex of fsaverage5; `voxel_id` keeps fsaverage's own.
+    Stimuli are called as the layout `nsd` calls them, in the order of the rows; each is shown once, in session 1. `voxel_id` is
+    fsaverage's vertex, the right ones after the left (from 163,842); `vertex` the nearest of fsaverage5, where it is drawn. Where
+    noise ceilings c are there, ncsnr is sqrt(c / (1 - c)), that of an averaged response.
 
     Parameters
     ----------
@@ -94,43 +96,37 @@ class AlgonautsDataset:
         captions: str | None = None,
         coco_list: str | None = None,
     ) -> None:
-        # whatever was given travels when the data set is pickled
-        self._options = {name: value for name, value in locals().items() if name not in {"self", "subject", "path"}}
+        super().__init__(subject, path, locals())
         if test not in {SHARE, TEST_SPLIT}:
             raise ConfigError(f"algonauts2023 has no test {test!r}; known: {SHARE}, {TEST_SPLIT}")
         if (captions is None) != (coco_list is None):
             raise ConfigError("captions need both options, `captions` and `coco_list`")
         check_share(test_share)
-        self.subject, self._path = subject, path
-        self._folder = AlgonautsFolder(local_folder(path) / (challenge_subject or subject))
+        self._folder = AlgonautsFolder(data_folder(path) / (challenge_subject or subject))
         self._splits = ("training",) if test == SHARE else ("training", "test")
         self._vertices = Vertices(self._folder)
         self._stimuli = self._make_stimuli()
+        self._trials = self._make_trials()
+        self._pictures = FolderImages(str(self._folder.path))
         self._check_responses()
         self._column_V = self._vertices.columns(mask)
         self._voxels = self._vertices.table(self._column_V, rois)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), **self._options), (self.subject, self._path)
+        self._notes += self._remarks()
 
     def fingerprint(self) -> str:
         """Of all tables, and of a sample of the bytes of responses and pictures; not of their location."""
-        paths = {path.name: path for split in self._splits for path in self._folder.responses(split).values()}
-        sampled = spread_digest([(name, path.stat().st_size) for name, path in paths.items()], partial(_read_at, paths))
+        sampled = sampled_digest((path.name, path) for split in self._splits for path in self._folder.responses(split).values())
         tables = [json.dumps(table.to_pydict()) for table in (self._stimuli, self._voxels)]
-        return text_digest("algonauts2023", *tables, sampled, self.images().fingerprint())
+        return text_digest("algonauts2023", *tables, sampled, self._pictures.fingerprint())
 
     def about(self) -> dict[str, Any]:
         """What was chosen and found, for a run's record."""
-        tests = self._stimuli["split"].to_pylist().count("test")
         chosen = {name: self._options[name] for name in ("mask", "test")}
         if self._options["test"] == SHARE:
             chosen |= {name: self._options[name] for name in ("test_share", "seed")}
-        counts = {"voxels": len(self._column_V), "test_images": tests, "training_images": len(self._stimuli) - tests}
-        return {"layout": "algonauts2023", "challenge_subject": self._folder.path.name, **chosen, **counts}
+        return {"layout": "algonauts2023", "challenge_subject": self._folder.path.name, **chosen, **self._counts()}
 
-    def notes(self) -> list[str]:
-        """What a reader should know of these files: what is missing, and how it was dealt with."""
+    def _remarks(self) -> list[str]:
         name, training = self._folder.path.name, len(self._folder.pictures("training"))
         notes = ["repeats were averaged by the challenge's organisers: every image counts as one trial"]
         if SUBJECTS.get(name, training) != training:
@@ -139,27 +135,10 @@ class AlgonautsDataset:
             notes.append(f"no noise ceilings: {self._folder.ceiling(HEMISPHERES[0])} or that of the other hemisphere is missing")
         return notes
 
-    def stimuli(self) -> pa.Table:
-        """Columns stimulus_id (`nsd-00013`, as the layout `nsd` calls it), uri, split, caption, in the order of the rows."""
-        return self._stimuli
-
-    def images(self) -> Pictures:
-        """The pictures, by the `uri` of `stimuli()`."""
-        return FolderImages(str(self._folder.path))
-
-    def trials(self) -> pa.Table:
-        """Columns trial, stimulus_id, session: each image once, all in session 1."""
+    def _make_trials(self) -> pa.Table:
         count = len(self._stimuli)
         session = np.full(count, _SESSION, np.int32)
         return pa.table([np.arange(count), self._stimuli["stimulus_id"], session], schema=TRIALS)
-
-    def voxels(self) -> pa.Table:
-        """Columns voxel_id, hemi, vertex, i, j, k, xyz, rois, ncsnr, in the column order of `read_session`.
-
-        `voxel_id` is fsaverage's vertex, the right ones after the left (from 163,842); `vertex` the nearest of fsaverage5. Where
-        the noise ceilings c are there, ncsnr is sqrt(c / (1 - c)), that of an averaged response.
-        """
-        return self._voxels
 
     def read_session(self, session: int) -> np.ndarray:
         """Averaged responses (S, V), float32, of the one session there is; training images before test images."""
@@ -203,8 +182,8 @@ class AlgonautsDataset:
         said: dict[int, str] = {}
         if self._options["captions"] is not None:
             root = self._folder.path.parent
-            coco = coco_ids(root / Path(self._options["coco_list"]).expanduser())
-            found = coco_captions(root / Path(self._options["captions"]).expanduser(), {coco[one] for one in uris if one in coco})
+            coco = coco_ids(below(root, self._options["coco_list"]))
+            found = coco_captions(below(root, self._options["captions"]), {coco[one] for one in uris if one in coco})
             said = {image: found[coco[image]] for image in uris if coco.get(image) in found}
         caption = pa.array([said.get(image) for image in uris], pa.string())
         return pa.table({"stimulus_id": names, "uri": list(uris.values()), "split": splits, "caption": caption})
@@ -214,9 +193,3 @@ class AlgonautsDataset:
             images = len(self._folder.pictures(split))
             for hemi, path in self._folder.responses(split).items():
                 open_responses(path, images, self._vertices.count(hemi))
-
-
-def _read_at(paths: dict[str, Path], name: str, offset: int, size: int) -> bytes:
-    with paths[name].open("rb") as file:
-        file.seek(offset)
-        return file.read(size)

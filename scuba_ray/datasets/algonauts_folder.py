@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ import numpy.typing as npt
 from scuba_ray.datasets.fsaverage import VERTICES
 from scuba_ray.datasets.geometry import HEMISPHERES
 from scuba_ray.datasets.label_names import read_label_names
+from scuba_ray.datasets.places import Place
+from scuba_ray.datasets.stored_array import open_npy
 from scuba_ray.errors import ConfigError, DataError
 
 SUBJECTS = {f"subj{number:02d}": count for number, count in enumerate((9841, 9841, 9082, 8779, 9841, 9082, 9841, 8779), 1)}
@@ -33,7 +35,7 @@ class AlgonautsFolder:
         If there is no such folder, or no training split in it.
     """
 
-    path: Path
+    path: Place
 
     def __post_init__(self) -> None:
         if not (self.path / "training_split").is_dir():
@@ -43,11 +45,11 @@ class AlgonautsFolder:
                 f"subj01, subj02, ...; subjects there: {there}"
             )
 
-    def responses(self, split: str) -> dict[str, Path]:
+    def responses(self, split: str) -> dict[str, Place]:
         """Files of responses by hemisphere; `split` is `training` or `test`."""
         return {hemi: self.path / f"{split}_split/{split}_fmri/{hemi}_{split}_fmri.npy" for hemi in HEMISPHERES}
 
-    def ceiling(self, hemi: str) -> Path:
+    def ceiling(self, hemi: str) -> Place:
         """Noise ceilings of a hemisphere's vertices, published after the challenge."""
         return self.path / f"test_split/noise_ceiling/{hemi}_noise_ceiling.npy"
 
@@ -140,7 +142,7 @@ class AlgonautsFolder:
 
     def _labels(self, name: str, wanted: int) -> npt.NDArray[np.int64]:
         path = self.path / "roi_masks" / name
-        array = open_npy(path)
+        array = np.asarray(open_npy(path))
         if array.shape != (wanted,):
             what = "one value per vertex of fsaverage" if wanted == VERTICES else "one value per column of the responses"
             raise DataError(
@@ -149,19 +151,8 @@ class AlgonautsFolder:
         return array.astype(np.int64)
 
 
-def open_npy(path: Path) -> npt.NDArray[np.generic]:
-    """A memory-mapped array. DataError if the file is missing, no array, or not whole; nothing is unpickled."""
-    if not path.is_file():
-        raise DataError(f"{path.name} is missing in {path.parent}")
-    try:
-        array: npt.NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path} is not a readable .npy array, or not whole: {error}") from error
-    return array
-
-
-def open_responses(path: Path, images: int, vertices: int) -> npt.NDArray[np.floating]:
-    """Responses (images, vertices), memory-mapped.
+def open_responses(path: Place, images: int, vertices: int) -> Any:
+    """Responses (images, vertices), left where they are.
 
     Raises
     ------
@@ -183,5 +174,4 @@ def open_responses(path: Path, images: int, vertices: int) -> npt.NDArray[np.flo
             f"{path} has shape {array.shape}, wanted ({images}, {vertices}): a row per picture, a column per vertex in "
             f"{path.name[:2]}.all-vertices_fsaverage_space.npy{hint}"
         )
-    responses: npt.NDArray[np.floating] = array  # type: ignore[assignment]
-    return responses
+    return array

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from scuba_ray.datasets.algonauts_folder import AlgonautsFolder, open_npy
+from scuba_ray.datasets.algonauts_folder import AlgonautsFolder
 from scuba_ray.datasets.checks import VOXELS
 from scuba_ray.datasets.fsaverage import VERTICES, nearest_of_fsaverage5
 from scuba_ray.datasets.geometry import HEMISPHERES
 from scuba_ray.datasets.masks import Mask, evaluate, is_file
+from scuba_ray.datasets.places import below
+from scuba_ray.datasets.stored_array import open_npy
 from scuba_ray.errors import ConfigError, DataError
 
 ALL = "all"
@@ -76,8 +77,8 @@ class Vertices:
         if word == ALL:
             return np.ones(count, bool)
         if is_file(word):
-            path = self._folder.path.parent / Path(word).expanduser()
-            array = open_npy(path)
+            path = below(self._folder.path.parent, word)
+            array = np.asarray(open_npy(path))
             if array.shape != (count,):
                 raise DataError(f"{path} has shape {array.shape}, wanted ({count},): the left columns, then the right ones")
             return np.asarray(array.astype(np.float64) > 0)
@@ -113,7 +114,7 @@ class Vertices:
         parts = []
         for hemi, vertex_V in self._vertices.items():
             path = self._folder.ceiling(hemi)
-            ceiling_V = open_npy(path).astype(np.float64)
+            ceiling_V = np.asarray(open_npy(path)).astype(np.float64)
             if ceiling_V.shape != vertex_V.shape or np.nanmin(ceiling_V) < 0 or np.nanmax(ceiling_V) >= 1:
                 raise DataError(
                     f"{path} has shape {ceiling_V.shape} and values up to {np.nanmax(ceiling_V):g}, wanted {vertex_V.shape}, a "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from functools import cached_property
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -15,7 +14,9 @@ from scuba_ray.datasets.content import file_digest
 from scuba_ray.datasets.images import FolderImages
 from scuba_ray.datasets.locations import Location
 from scuba_ray.datasets.parquet_tables import ParquetTable
+from scuba_ray.datasets.places import Place, below, place, readable
 from scuba_ray.datasets.response_files import split_key
+from scuba_ray.datasets.store_file import StoreError
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import Pictures
 
@@ -33,7 +34,7 @@ class Hdf5Rows:
     count: int
 
     def __init__(self, path: str, key: str) -> None:
-        self._path, self._key = Path(path), key
+        self._path, self._key = place(path), key
 
     def __reduce__(self) -> tuple[type[Hdf5Rows], tuple[str, str]]:
         return type(self), (str(self._path), self._key)
@@ -56,7 +57,9 @@ class Hdf5Rows:
         if not self._path.is_file():
             raise DataError(f"{self._path.name} is missing in {self._path.parent}: it holds the pictures{self.missing_hint}")
         try:
-            file = h5py.File(self._path, "r", locking=False)  # it is only read, and network disks may refuse locks
+            file = h5py.File(readable(self._path), "r", locking=False)  # it is only read, and network disks may refuse locks
+        except StoreError:
+            raise
         except OSError as error:
             raise DataError(f"{self._path} is no readable HDF5 file, or not whole: {error}") from error
         if self._key not in file:
@@ -103,7 +106,7 @@ class ParquetPictures:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._table = ParquetTable(Location(path), Path(path).name)
+        self._table = ParquetTable(Location(path), place(path).name)
         if self._table.columns.are_paths:
             raise DataError(f"{path} holds paths, wanted the pictures' bytes; name the folder of the pictures instead")
         self._lock = Lock()
@@ -122,7 +125,7 @@ class ParquetPictures:
 
     def fingerprint(self) -> str:
         """Of the file's size and bytes (of a large file a sample, see `file_digest`)."""
-        return file_digest(Path(self._path))
+        return file_digest(place(self._path))
 
     def read(self, uri: str) -> bytes:
         """Bytes of one picture. DataError if there is no such picture, OSError if the disk or network fails."""
@@ -141,7 +144,7 @@ class ParquetPictures:
         return data
 
 
-def open_pictures(root: Path, given: str) -> Pictures:
+def open_pictures(root: Place, given: str) -> Pictures:
     """Pictures in a folder, in `FILE.h5:KEY` or in `FILE.parquet`.
 
     Raises
@@ -150,7 +153,7 @@ def open_pictures(root: Path, given: str) -> Pictures:
         If there is nothing of the kind; the file is named.
     """
     name, key = split_key(given)
-    path = root / Path(name).expanduser()
+    path = below(root, name)
     if path.suffix.lower() in {".h5", ".hdf5"}:
         if key is None:
             raise ConfigError(f"images: {path.name} needs the name of the data set, as {path.name}:KEY")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,12 +26,14 @@ from scuba_ray.datasets.checks import (
     check_trials,
     check_unique,
     check_voxels,
-    local_folder,
+    data_folder,
     read_table,
 )
 from scuba_ray.datasets.content import file_digest, text_digest
 from scuba_ray.datasets.geometry import fsaverage5
 from scuba_ray.datasets.images import FolderImages
+from scuba_ray.datasets.places import Place
+from scuba_ray.datasets.stored_array import open_npy
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import Geometry, Pictures
 
@@ -56,7 +57,7 @@ class ArraysDataset:
     def __init__(self, subject: str, path: str) -> None:
         self.subject = subject
         self._path = path
-        self._folder = local_folder(path)
+        self._folder = data_folder(path)
         self._description = _describe(self._folder)
         problems = Problems()
         with problems.collected():
@@ -104,22 +105,16 @@ class ArraysDataset:
     def read_session(self, session: int) -> np.ndarray:
         """Single-trial responses (T_s, V) of a session, float32. Other sessions' rows of the file are not read."""
         rows_T = np.flatnonzero(self._trials["session"].to_numpy() == session)
-        return self._responses[rows_T].astype(np.float32, copy=False)
+        responses_TV: np.ndarray = self._responses[rows_T].astype(np.float32, copy=False)
+        return responses_TV
 
     def geometry(self) -> Geometry | None:
         """The surface the vertices belong to, where there is one."""
         return fsaverage5() if self._description["geometry"] == "fsaverage5" else None
 
     @cached_property
-    def _responses(self) -> np.ndarray:
-        path = self._folder / "responses.npy"
-        if not path.is_file():
-            raise DataError(f"responses.npy is missing in {self._folder}")
-        try:
-            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise DataError(f"{path} is not a readable .npy array, or not whole: {error}") from error
-        return array
+    def _responses(self) -> Any:
+        return open_npy(self._folder / "responses.npy")
 
     def _read_stimuli(self) -> pa.Table:
         path = self._folder / "stimuli.parquet"
@@ -150,7 +145,7 @@ class ArraysDataset:
             )
 
 
-def _describe(folder: Path) -> dict[str, Any]:
+def _describe(folder: Place) -> dict[str, Any]:
     """Read and check dataset.json."""
     path = folder / "dataset.json"
     if not folder.is_dir():

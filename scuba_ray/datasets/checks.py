@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES, HEMISPHERES
+from scuba_ray.datasets.places import Place, place, readable
+from scuba_ray.datasets.store_file import StoreError
 from scuba_ray.errors import ConfigError, DataError
-from scuba_ray.tables.files import is_uri, normalise
 
 STIMULI = pa.schema([("stimulus_id", pa.string()), ("uri", pa.string()), ("split", pa.string()), ("caption", pa.string())])
 TRIALS = pa.schema([("trial", pa.int64()), ("stimulus_id", pa.string()), ("session", pa.int32())])
@@ -58,18 +58,17 @@ class Problems:
             raise kind("\n".join(str(error) for error in self._found)) from self._found[0]
 
 
-def local_folder(path: str) -> Path:
-    """The folder of a layout that reads plain files. Raises ConfigError if `path` is in an object store."""
-    place = normalise(path)
-    if is_uri(place):
-        raise ConfigError(
-            f"{path} is in an object store, but brain data are read in place from local or mounted disks: copy the files, or "
-            "mount the store and give the folder it is mounted at"
-        )
-    return Path(place)
+def data_folder(path: str) -> Place:
+    """The folder of a data set, on this machine or on a store. Raises ConfigError if the store cannot be reached."""
+    folder = place(path)
+    try:
+        folder.exists()
+    except StoreError as error:
+        raise ConfigError(str(error)) from error
+    return folder
 
 
-def read_table(path: Path, schema: pa.Schema, required: tuple[str, ...]) -> pa.Table:
+def read_table(path: Place, schema: pa.Schema, required: tuple[str, ...]) -> pa.Table:
     """Read the columns of `schema` from a Parquet file, cast to its types; columns not `required` are null where absent.
 
     Raises
@@ -80,13 +79,15 @@ def read_table(path: Path, schema: pa.Schema, required: tuple[str, ...]) -> pa.T
     if not path.is_file():
         raise DataError(f"{path.name} is missing in {path.parent}")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(readable(path))
+    except StoreError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}") from error
     return conformed(path, table, schema, required)
 
 
-def conformed(path: Path, table: pa.Table, schema: pa.Schema, required: tuple[str, ...]) -> pa.Table:
+def conformed(path: Place, table: pa.Table, schema: pa.Schema, required: tuple[str, ...]) -> pa.Table:
     """The columns of `schema` from a table that was read from `path`, as in `read_table`."""
     absent = [name for name in required if name not in table.column_names]
     if absent:
@@ -95,7 +96,7 @@ def conformed(path: Path, table: pa.Table, schema: pa.Schema, required: tuple[st
     return pa.table(columns, schema=schema)
 
 
-def _column(path: Path, table: pa.Table, field: pa.Field, *, nullable: bool) -> pa.Array:
+def _column(path: Place, table: pa.Table, field: pa.Field, *, nullable: bool) -> pa.Array:
     if field.name not in table.column_names:
         return pa.nulls(len(table), field.type)
     column = table[field.name].combine_chunks()
@@ -107,7 +108,7 @@ def _column(path: Path, table: pa.Table, field: pa.Field, *, nullable: bool) -> 
         raise DataError(f"{path}: column {field.name!r} is {column.type}, wanted {field.type}: {error}") from error
 
 
-def check_unique(path: Path, table: pa.Table, name: str) -> None:
+def check_unique(path: Place, table: pa.Table, name: str) -> None:
     """Raise DataError if a key column names anything twice or the table is empty."""
     if not len(table):
         raise DataError(f"{path} has no rows")
@@ -118,7 +119,7 @@ def check_unique(path: Path, table: pa.Table, name: str) -> None:
         )
 
 
-def check_voxels(path: Path, voxels: pa.Table, *, on_fsaverage5: bool) -> pa.Table:
+def check_voxels(path: Place, voxels: pa.Table, *, on_fsaverage5: bool) -> pa.Table:
     """The table of voxels with empty lists where no region is known.
 
     Raises
@@ -139,7 +140,7 @@ def check_voxels(path: Path, voxels: pa.Table, *, on_fsaverage5: bool) -> pa.Tab
     return voxels.set_column(voxels.column_names.index("rois"), "rois", rois)
 
 
-def check_splits(path: Path, stimuli: pa.Table) -> None:
+def check_splits(path: Place, stimuli: pa.Table) -> None:
     """Raise DataError unless every split is `train` or `test` and there are training stimuli."""
     got = set(stimuli["split"].to_pylist())
     if got - set(SPLITS):
@@ -148,7 +149,7 @@ def check_splits(path: Path, stimuli: pa.Table) -> None:
         raise DataError(f"{path} has no stimulus with split 'train': nothing can be fitted")
 
 
-def check_trials(path: Path, trials: pa.Table, stimuli: pa.Table) -> None:
+def check_trials(path: Place, trials: pa.Table, stimuli: pa.Table) -> None:
     """Raise DataError unless trials are numbered in the order of the responses, and trials and stimuli name each other.
 
     Every session needs two training trials: its mean and deviation come from them.

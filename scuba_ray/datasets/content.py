@@ -7,8 +7,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
 
+from scuba_ray.datasets.places import Place
 from scuba_ray.errors import DataError
 
 BLOCK = 1 << 20
@@ -19,7 +19,7 @@ SAMPLES = 64
 _SPREAD, _SPREAD_BLOCK = 256, 1 << 16
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Place) -> str:
     """SHA-256 of a file's size and bytes; of a file above 256 MiB, of its size and 64 evenly spaced blocks of 1 MiB.
 
     The sample misses a change that lies between blocks: a file that large is taken to be replaced as a whole, not edited.

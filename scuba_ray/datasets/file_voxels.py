@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from scuba_ray.datasets.geometry import HEMISPHERES
 from scuba_ray.datasets.lab_tables import read_lab_table
 from scuba_ray.datasets.map_files import Places, read_map
 from scuba_ray.datasets.nsd_folder import read_colour_table
+from scuba_ray.datasets.places import Place, below
 from scuba_ray.datasets.response_files import ArrayFile, VolumeFile, open_cifti
 from scuba_ray.datasets.response_series import ResponseSeries
 from scuba_ray.errors import ConfigError, DataError
@@ -34,7 +34,7 @@ class Maps:
     ncsnr: MapGiven | None
 
 
-def from_table(root: Path, given: str, columns: int, *, on_fsaverage5: bool) -> pa.Table:
+def from_table(root: Place, given: str, columns: int, *, on_fsaverage5: bool) -> pa.Table:
     """Voxels of a table with a row per column of the responses; `rois` of a CSV are joined by ';'.
 
     Raises
@@ -42,7 +42,7 @@ def from_table(root: Path, given: str, columns: int, *, on_fsaverage5: bool) -> 
     DataError
         If the table is not as `checks.VOXELS` says, or has another number of rows.
     """
-    path = root / Path(given).expanduser()
+    path = below(root, given)
     table = read_lab_table(path)
     if "voxel_id" not in table.column_names:
         table = table.append_column("voxel_id", pa.array(np.arange(len(table))))
@@ -54,7 +54,7 @@ def from_table(root: Path, given: str, columns: int, *, on_fsaverage5: bool) -> 
     return check_voxels(path, conformed(path, table, VOXELS, ("voxel_id",)), on_fsaverage5=on_fsaverage5)
 
 
-def from_maps(root: Path, series: ResponseSeries, maps: Maps) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+def from_maps(root: Place, series: ResponseSeries, maps: Maps) -> tuple[pa.Table, npt.NDArray[np.int64]]:
     """Voxels inside the mask, and the place of each in the responses, rising. `voxel_id` is the flat index, last axis fastest.
 
     Raises
@@ -86,7 +86,7 @@ def from_maps(root: Path, series: ResponseSeries, maps: Maps) -> tuple[pa.Table,
 
 
 def _inside(
-    root: Path, series: ResponseSeries, mask: MapGiven | None
+    root: Place, series: ResponseSeries, mask: MapGiven | None
 ) -> tuple[Places, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The space, and of each voxel inside the mask its index there and its place in the responses."""
     places, first = _places(series), series.files[0]
@@ -122,7 +122,7 @@ def _places(series: ResponseSeries) -> Places:
     return Places((sum(series.places),), first.path, left=left, model=model)
 
 
-def _mask_places(root: Path, series: ResponseSeries, mask: MapGiven) -> Places:
+def _mask_places(root: Place, series: ResponseSeries, mask: MapGiven) -> Places:
     """The space of a mask that is given for arrays."""
     if isinstance(mask, str):
         found = read_map(root, mask)
@@ -131,17 +131,17 @@ def _mask_places(root: Path, series: ResponseSeries, mask: MapGiven) -> Places:
     if not series.by_hemisphere or set(mask) != set(HEMISPHERES):
         raise ConfigError(f"a mask by hemisphere is wanted as lh and rh, for responses as lh and rh; got {dict(mask)}")
     sizes = [read_map(root, mask[hemi]).values.size for hemi in HEMISPHERES]
-    return Places((sum(sizes),), root / mask[HEMISPHERES[0]], left=sizes[0])
+    return Places((sum(sizes),), below(root, mask[HEMISPHERES[0]]), left=sizes[0])
 
 
-def _labels(root: Path, places: Places, given: Mapping[str, Any]) -> tuple[npt.NDArray[np.int64], Mapping[int, str]]:
+def _labels(root: Place, places: Places, given: Mapping[str, Any]) -> tuple[npt.NDArray[np.int64], Mapping[int, str]]:
     """Labels (N,) of a collection, and their names; 0 is none."""
     if "map" not in given or set(given) - {"map", "names"}:
         raise ConfigError(f"labels: wanted groups of `map` and `names`, got {dict(given)}")
     label_N, names = places.values(root, given["map"])
     said = given.get("names")
     if isinstance(said, str):
-        path = root / Path(said).expanduser()
+        path = below(root, said)
         if not path.is_file():
             raise DataError(f"labels: {path.name} is missing in {path.parent}")
         names = read_colour_table(path)

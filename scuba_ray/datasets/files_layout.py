@@ -10,8 +10,6 @@ voxels      table with a row per column of array responses; or mask, rois, label
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,23 +17,26 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from scuba_ray.datasets.array_pictures import open_pictures
-from scuba_ray.datasets.checks import TRIALS, Problems, check_trials, check_voxels, local_folder
-from scuba_ray.datasets.content import spread_digest, text_digest
+from scuba_ray.datasets.checks import TRIALS, Problems, check_trials, check_voxels, data_folder
+from scuba_ray.datasets.content import text_digest
 from scuba_ray.datasets.file_voxels import MapGiven, Maps, from_maps, from_table
 from scuba_ray.datasets.geometry import fsaverage5
 from scuba_ray.datasets.lab_tables import SplitRule, read_lab_table, read_sessions, read_stimuli, text_column
+from scuba_ray.datasets.places import Place, below
 from scuba_ray.datasets.response_series import ORIENTATIONS, Given, open_parts, settled
+from scuba_ray.datasets.subject_files import SubjectFiles, sampled_digest
 from scuba_ray.datasets.volumes import MEMORY
 from scuba_ray.errors import ConfigError
-from scuba_ray.protocols import Geometry, Pictures
+from scuba_ray.protocols import Geometry
 
 _MEBIBYTE = 1 << 20
 
 
-class FilesDataset:
+class FilesDataset(SubjectFiles):
     """One subject whose files are named one by one. Opening reads headers, tables and maps; responses stay on disk.
 
-    Picklable: only `subject`, `path` and the options travel, a worker opens the files anew. Relative paths begin at `path`.
+    Relative paths begin at `path`. `voxel_id` is the table's own, or the flat index into the responses' space: last axis fastest,
+    right vertices after left.
 
     Parameters
     ----------
@@ -95,12 +96,10 @@ class FilesDataset:
         geometry: str | None = None,
         memory_mb: int = MEMORY // _MEBIBYTE,
     ) -> None:
-        # whatever was given travels when the data set is pickled
-        self._options = {name: value for name, value in locals().items() if name not in {"self", "subject", "path"}}
-        self._root = local_folder(path)
+        super().__init__(subject, path, locals())
+        self._root = data_folder(path)
         _check_options(self._root, self._options)
-        self.subject, self._path, self._memory = subject, path, memory_mb * _MEBIBYTE
-        self._notes: list[str] = []
+        self._memory = memory_mb * _MEBIBYTE
         problems = Problems()
         table, shown = self._open(problems)
         problems.tell()
@@ -110,55 +109,24 @@ class FilesDataset:
             self._voxels, self._place_V = self._make_voxels()
         problems.tell()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), **self._options), (self.subject, self._path)
-
     def fingerprint(self) -> str:
         """Of the tables and what maps say of voxels, a sample of the responses' bytes, and the pictures; not of the location."""
         tables = [repr(table.to_pydict()) for table in (self._stimuli, self._trials, self._voxels)]
         chosen = [f"{self._scale:g}", str([file.shape for file in self._series.files])]
-        paths = dict(enumerate(_sorted_files([file.path for file in self._series.files])))
-        sizes = [(str(number), path.stat().st_size) for number, path in paths.items()]
-        sampled = spread_digest(sizes, lambda name, offset, size: _read_at(paths[int(name)], offset, size))
+        paths = _sorted_files([file.path for file in self._series.files])
+        sampled = sampled_digest((str(number), path) for number, path in enumerate(paths))
         places = str(self._place_V.tolist())
         return text_digest("files", *chosen, *tables, places, sampled, self._pictures.fingerprint())
 
     def about(self) -> dict[str, Any]:
         """What was found, for a run's record."""
-        tests = self._stimuli["split"].to_pylist().count("test")
         return {
             "layout": "files",
             "responses": sorted({file.path.suffix for file in self._series.files}),
             "scale": self._scale,
             "test": self._rule.words,
-            "voxels": len(self._voxels),
-            "trials": len(self._trials),
-            "test_images": tests,
-            "training_images": len(self._stimuli) - tests,
+            **self._counts(),
         }
-
-    def notes(self) -> list[str]:
-        """What a reader should know of these files."""
-        return list(self._notes)
-
-    def stimuli(self) -> pa.Table:
-        """Columns stimulus_id, uri, split, caption (null where there is none)."""
-        return self._stimuli
-
-    def images(self) -> Pictures:
-        """The pictures, by the `uri` of `stimuli()`."""
-        return self._pictures
-
-    def trials(self) -> pa.Table:
-        """Columns trial, stimulus_id, session."""
-        return self._trials
-
-    def voxels(self) -> pa.Table:
-        """Columns voxel_id, hemi, vertex, i, j, k, xyz, rois, ncsnr, in the column order of `read_session`.
-
-        `voxel_id` is the table's own, or the flat index into the responses' space: last axis fastest, right vertices after left.
-        """
-        return self._voxels
 
     def read_session(self, session: int) -> np.ndarray:
         """Single-trial responses (T_s, V) of a session, float32; `memory_mb` besides."""
@@ -174,7 +142,7 @@ class FilesDataset:
 
     def _open(self, problems: Problems) -> tuple[pa.Table, list[str]]:
         """Open tables, responses and pictures, as far as they can be; the table of trials, and what each showed."""
-        options, path = self._options, self._root / self._options["trials"]
+        options, path = self._options, below(self._root, self._options["trials"])
         table, shown, parts = None, list[str](), None
         with problems.collected():
             table = read_lab_table(path)
@@ -207,13 +175,13 @@ class FilesDataset:
 
     def _make_stimuli(self, shown: list[str]) -> pa.Table:
         given = self._options["stimuli"]
-        path = None if given is None else self._root / given
-        stimuli, note = read_stimuli(path, self._root / self._options["trials"], shown, self._rule)
+        path = None if given is None else below(self._root, given)
+        stimuli, note = read_stimuli(path, below(self._root, self._options["trials"]), shown, self._rule)
         self._notes += note
         return stimuli
 
     def _make_trials(self, table: pa.Table, shown: list[str]) -> pa.Table:
-        path = self._root / self._options["trials"]
+        path = below(self._root, self._options["trials"])
         session = read_sessions(path, table)
         if session is None:
             counts = self._series.counts
@@ -238,7 +206,7 @@ class FilesDataset:
         return check_voxels(self._series.files[0].path, voxels, on_fsaverage5=on_fsaverage5), place_V
 
 
-def _check_options(root: Path, options: Mapping[str, Any]) -> None:
+def _check_options(root: Place, options: Mapping[str, Any]) -> None:
     if not root.is_dir():
         raise ConfigError(f"no data set at {root}: there is no such folder")
     missing = [name for name in ("responses", "trials", "images") if options[name] is None]
@@ -257,14 +225,8 @@ def _check_options(root: Path, options: Mapping[str, Any]) -> None:
         raise ConfigError(f"voxels says all of voxels: leave out {', '.join(maps)}, or leave out voxels")
 
 
-def _sorted_files(paths: Sequence[Path]) -> list[Path]:
+def _sorted_files(paths: Sequence[Place]) -> list[Place]:
     """The files themselves, in order; of a folder (zarr) all below it."""
     return [
         file for path in paths for file in ([path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file()))
     ]
-
-
-def _read_at(path: Path, offset: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(size)

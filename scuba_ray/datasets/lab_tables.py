@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
@@ -13,6 +12,8 @@ import pyarrow.parquet as pq
 
 from scuba_ray.datasets.checks import STIMULI, check_splits, check_unique, conformed
 from scuba_ray.datasets.held_out import check_share, held_out
+from scuba_ray.datasets.places import Place, readable
+from scuba_ray.datasets.store_file import StoreError
 from scuba_ray.errors import ConfigError, DataError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
@@ -21,7 +22,7 @@ _TEXT = ("stimulus_id", "stimulus", "uri", "split", "caption", "hemi", "rois")
 _ID, _SHORT = "stimulus_id", "stimulus"
 
 
-def read_lab_table(path: Path) -> pa.Table:
+def read_lab_table(path: Place) -> pa.Table:
     """A table by the end of its name; ids are text whatever they look like, and `stimulus` becomes `stimulus_id`.
 
     Raises
@@ -33,16 +34,18 @@ def read_lab_table(path: Path) -> pa.Table:
         raise DataError(f"{path.name} is missing in {path.parent}")
     try:
         if path.suffix == ".parquet":
-            table = pq.read_table(path)
+            table = pq.read_table(readable(path))
         elif path.suffix in _DELIMITERS:
             kinds = dict.fromkeys(_TEXT, pa.string())
             table = pyarrow.csv.read_csv(
-                path,
+                readable(path),
                 parse_options=pyarrow.csv.ParseOptions(delimiter=_DELIMITERS[path.suffix]),
                 convert_options=pyarrow.csv.ConvertOptions(column_types=kinds, strings_can_be_null=True, null_values=["", "n/a"]),
             )
         else:
             raise DataError(f"{path} is no table that is read; wanted .csv, .tsv or .parquet")
+    except StoreError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable table: {error}") from error
     if not len(table):
@@ -52,7 +55,7 @@ def read_lab_table(path: Path) -> pa.Table:
     return table.rename_columns([_ID if name == _SHORT else name for name in table.column_names])
 
 
-def text_column(path: Path, table: pa.Table, name: str) -> list[str]:
+def text_column(path: Place, table: pa.Table, name: str) -> list[str]:
     """A column that must be there, as text. Raises DataError if it is not, or has empty values."""
     if name not in table.column_names:
         raise DataError(f"{path} lacks column {name!r}; it has {', '.join(table.column_names)}")
@@ -61,7 +64,7 @@ def text_column(path: Path, table: pa.Table, name: str) -> list[str]:
     return [str(value) for value in table[name].to_pylist()]
 
 
-def read_sessions(path: Path, table: pa.Table) -> list[int] | None:
+def read_sessions(path: Place, table: pa.Table) -> list[int] | None:
     """Session of each trial; None if the table has no such column.
 
     Raises
@@ -111,14 +114,14 @@ class SplitRule:
         return {one for one in ids if counts[one] >= (self.repeats or 0)}
 
 
-def read_stimuli(path: Path | None, trials: Path, shown: list[str], rule: SplitRule) -> tuple[pa.Table, list[str]]:
+def read_stimuli(path: Place | None, trials: Place, shown: list[str], rule: SplitRule) -> tuple[pa.Table, list[str]]:
     """Columns `checks.STIMULI` of the stimuli that were shown, and what a reader should know.
 
     Parameters
     ----------
-    path : Path or None
+    path : Place or None
         Their table; none takes the ids of the trials for uris.
-    trials : Path
+    trials : Place
         The table of trials, for messages; `shown` is the stimulus of each.
 
     Raises
@@ -155,7 +158,7 @@ def read_stimuli(path: Path | None, trials: Path, shown: list[str], rule: SplitR
     return made, notes
 
 
-def _splits(path: Path, stimuli: pa.Table, shown: list[str], rule: SplitRule) -> list[str]:
+def _splits(path: Place, stimuli: pa.Table, shown: list[str], rule: SplitRule) -> list[str]:
     ways = rule.given + (["the column `split`"] if "split" in stimuli.column_names else [])
     if len(ways) != 1:
         got = f"got {' and '.join(ways)}" if ways else f"{path.name} has no column `split`, and neither option is given"

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import io
 import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scuba_ray.datasets.places import Place
 from scuba_ray.errors import DataError
 
 _LARGEST = 1 << 20
@@ -54,7 +54,7 @@ class _Inert(pickle.Unpickler):
         return _INERT[module, name]
 
 
-def read_label_names(path: Path) -> dict[int, str]:
+def read_label_names(path: Place) -> dict[int, str]:
     """Names of labels; 0, which is what has no label, is left out.
 
     Raises

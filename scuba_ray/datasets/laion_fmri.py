@@ -19,34 +19,35 @@ be held against them. Where an earlier or later release differs, options name th
 from __future__ import annotations
 
 import json
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from scuba_ray.datasets.checks import TRIALS, local_folder
-from scuba_ray.datasets.content import spread_digest, text_digest
+from scuba_ray.datasets.checks import TRIALS, data_folder
+from scuba_ray.datasets.content import text_digest
 from scuba_ray.datasets.geometry import fsaverage5
 from scuba_ray.datasets.held_out import check_share, held_out
 from scuba_ray.datasets.laion_folder import LaionFolder
 from scuba_ray.datasets.laion_stimuli import EncodedPictures, captions_of, check_shown, read_split, rows_of_images
 from scuba_ray.datasets.laion_voxels import UNITS, LaionVoxels
 from scuba_ray.datasets.nsd_folder import ranges
+from scuba_ray.datasets.places import below
+from scuba_ray.datasets.subject_files import SubjectFiles, sampled_digest
 from scuba_ray.datasets.volumes import MEMORY, Volumes, open_volumes
 from scuba_ray.errors import ConfigError, DataError
-from scuba_ray.protocols import Geometry, Pictures
+from scuba_ray.protocols import Geometry
 
 _MEBIBYTE = 1 << 20
 _SOURCES = ("human", "ai")
 
 
-class LaionFmriDataset:
+class LaionFmriDataset(SubjectFiles):
     """One subject of LAION-fMRI. Opening reads headers, trial tables and maps; betas stay on disk, and a session (12 GB whole) is
     streamed once, volume after volume, while the mask's voxels are kept.
 
-    Picklable: only `subject`, `path` and the options travel, a worker opens the files anew.
+    Stimuli are called by their images' names, their uri is the row; `voxel_id` is the flat index into the volume, last axis
+    fastest, and `vertex` one of fsaverage5.
 
     Parameters
     ----------
@@ -94,6 +95,8 @@ class LaionFmriDataset:
         If a file is missing or damaged, or files do not fit each other; the file is named.
     """
 
+    _pictures: EncodedPictures
+
     def __init__(
         self,
         subject: str,
@@ -116,71 +119,43 @@ class LaionFmriDataset:
         images_key: str = "images",
         memory_mb: int = MEMORY // _MEBIBYTE,
     ) -> None:
-        # whatever was given travels when the data set is pickled
-        self._options = {name: value for name, value in locals().items() if name not in {"self", "subject", "path"}}
+        super().__init__(subject, path, locals())
         _check_options(self._options)
-        self.subject, self._path, self._memory = subject, path, memory_mb * _MEBIBYTE
-        self._folder = LaionFolder(local_folder(path), laion_subject or subject, betas, trials, regions_folder)
+        self._memory = memory_mb * _MEBIBYTE
+        self._folder = LaionFolder(data_folder(path), laion_subject or subject, betas, trials, regions_folder)
         self._numbers = self._folder.sessions(sessions)
         self._shown = {number: self._folder.shown(number, label) for number in self._numbers}
         self._headers = self._check_headers()
         maps = LaionVoxels(self._folder, self._headers[self._numbers[0]])
         self._voxel_V = maps.chosen(mask)
         self._voxels = maps.table(self._voxel_V, rois, noise_ceiling, ceiling_unit)
-        self._notes = maps.notes
+        self._notes += maps.notes
         self._pictures = EncodedPictures(str(self._folder.stimuli("stimuli.h5")), images_key)
         self._stimuli = self._make_stimuli()
         self._trials = self._make_trials()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), **self._options), (self.subject, self._path)
-
     def fingerprint(self) -> str:
         """Of all tables, and of a sample of the bytes of betas and pictures; not of their location."""
-        paths = {path.name: path for path in map(self._folder.betas, self._numbers)}
-        sampled = spread_digest([(name, path.stat().st_size) for name, path in paths.items()], partial(_read_at, paths))
+        sampled = sampled_digest((path.name, path) for path in map(self._folder.betas, self._numbers))
         tables = [json.dumps(table.to_pydict()) for table in (self._stimuli, self._trials, self._voxels)]
         return text_digest("laion_fmri", *tables, sampled, self._pictures.fingerprint())
 
     def about(self) -> dict[str, Any]:
         """What was chosen and found, for a run's record."""
-        tests = self._stimuli["split"].to_pylist().count("test")
         split = self._options["split"]
-        chosen = {name: self._options[name] for name in ("test_share", "seed")} if split is None else {"split": Path(split).name}
+        chosen = (
+            {name: self._options[name] for name in ("test_share", "seed")}
+            if split is None
+            else {"split": below(self._folder.root, split).name}
+        )
         return {
             "layout": "laion_fmri",
             "laion_subject": self._folder.subject,
             "mask": self._options["mask"],
-            "voxels": len(self._voxel_V),
             "sessions": ranges(self._numbers),
-            "trials": len(self._trials),
             **chosen,
-            "test_images": tests,
-            "training_images": len(self._stimuli) - tests,
+            **self._counts(),
         }
-
-    def notes(self) -> list[str]:
-        """What a reader should know of these files: what is missing, and how it was dealt with."""
-        return list(self._notes)
-
-    def stimuli(self) -> pa.Table:
-        """Columns stimulus_id (the image's name), uri (its row), split, caption (null where unknown), by name."""
-        return self._stimuli
-
-    def images(self) -> Pictures:
-        """The pictures, by the `uri` of `stimuli()`."""
-        return self._pictures
-
-    def trials(self) -> pa.Table:
-        """Columns trial, stimulus_id, session (as the folders are numbered)."""
-        return self._trials
-
-    def voxels(self) -> pa.Table:
-        """Columns voxel_id, hemi, vertex (of fsaverage5), i, j, k (from 0), xyz, rois, ncsnr, in the order of `read_session`.
-
-        `voxel_id` is the flat index into the volume, last axis fastest.
-        """
-        return self._voxels
 
     def read_session(self, session: int) -> np.ndarray:
         """Betas (T_s, V) of a session, float32, as they are stored (times the header's scale); `memory_mb` besides."""
@@ -242,7 +217,7 @@ class LaionFmriDataset:
 
     def _parts(self, names: list[str]) -> tuple[set[str], set[str]]:
         if self._options["split"] is not None:
-            return read_split(self._folder.root / Path(self._options["split"]).expanduser())
+            return read_split(below(self._folder.root, self._options["split"]))
         test = held_out(names, self._options["test_share"], self._options["seed"])
         return set(names) - test, test
 
@@ -272,9 +247,3 @@ def _check_options(options: dict[str, Any]) -> None:
         raise ConfigError(f"memory_mb must be 1 or more, got {options['memory_mb']}")
     if options["sessions"] is not None and not options["sessions"]:
         raise ConfigError("sessions must name at least one session; leave it out to use all that are on disk")
-
-
-def _read_at(paths: dict[str, Path], name: str, offset: int, size: int) -> bytes:
-    with paths[name].open("rb") as file:
-        file.seek(offset)
-        return file.read(size)

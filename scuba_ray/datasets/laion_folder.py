@@ -6,9 +6,9 @@ import csv
 import re
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from scuba_ray.datasets.nsd_folder import ranges
+from scuba_ray.datasets.places import Place, open_text, relative
 from scuba_ray.errors import ConfigError, DataError
 
 _SESSION = re.compile(r"ses-(\d+)")
@@ -26,7 +26,7 @@ class LaionFolder:
         If there is no such data set or no such subject.
     """
 
-    root: Path
+    root: Place
     subject: str
     betas_name: str
     trials_name: str
@@ -41,29 +41,29 @@ class LaionFolder:
             )
 
     @property
-    def derivatives(self) -> Path:
+    def derivatives(self) -> Place:
         """GLMsingle's results for this subject."""
         return self.root / "derivatives/glmsingle-tedana" / self.subject
 
     @property
-    def brain(self) -> Path:
+    def brain(self) -> Place:
         """Mean explained variance, larger than 0 where betas were computed."""
         return self.derivatives / f"{self.subject}_task-images_space-T1w_stat-rsquare_desc-R2mean_statmap.nii.gz"
 
-    def ceiling(self, desc: str) -> Path:
+    def ceiling(self, desc: str) -> Place:
         """A map of noise ceilings over sessions, such as Noiseceiling4rep."""
         return self.derivatives / f"{self.subject}_task-images_space-T1w_desc-{desc}_statmap.nii.gz"
 
     @property
-    def surfaces(self) -> Path:
+    def surfaces(self) -> Place:
         """FreeSurfer's surfaces of this subject."""
         return self.root / "derivatives/freesurfer" / self.subject / "surf"
 
-    def stimuli(self, name: str) -> Path:
+    def stimuli(self, name: str) -> Place:
         """A file of the stimuli, `task-images_NAME`."""
         return self.root / f"stimuli/task-images_{name}"
 
-    def betas(self, session: int) -> Path:
+    def betas(self, session: int) -> Place:
         """Single-trial betas (X, Y, Z, trials) of a session."""
         return self._session_file(session, self.betas_name)
 
@@ -104,17 +104,16 @@ class LaionFolder:
         if not path.is_file():
             near = sorted(one.name for one in path.parent.glob("*.tsv"))
             raise DataError(f"{path.name} is missing in {path.parent}: it says what each trial showed; {_listed(near)}")
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, delimiter="\t")
-            absent = [name for name in (_INDEX, column) if name not in (reader.fieldnames or ())]
-            if absent:
-                raise DataError(f"{path} lacks column {absent[0]!r}; it has {', '.join(reader.fieldnames or ())}")
-            rows = [(row[_INDEX], row[column]) for row in reader]
+        reader = csv.DictReader(open_text(path), delimiter="\t")
+        absent = [name for name in (_INDEX, column) if name not in (reader.fieldnames or ())]
+        if absent:
+            raise DataError(f"{path} lacks column {absent[0]!r}; it has {', '.join(reader.fieldnames or ())}")
+        rows = [(row[_INDEX], row[column]) for row in reader]
         if sorted(index for index, _ in rows) != sorted(map(str, range(len(rows)))):
             raise DataError(f"{path}: {_INDEX} must number the volumes 0 to {len(rows) - 1}, each once")
         return [name for _, name in sorted(rows, key=lambda row: int(row[0]))]
 
-    def regions(self) -> dict[str, Path]:
+    def regions(self) -> dict[str, Place]:
         """Masks of regions by name, hyphens left out (the data set's own download writes FFA1, its bucket FFA-1).
 
         Raises
@@ -124,10 +123,11 @@ class LaionFolder:
         """
         label = re.compile(re.escape(self.subject) + r"_space-T1w_(?:res-1pt8_)?label-([A-Za-z0-9-]+)_mask\.nii(?:\.gz)?")
         folder = self.root / self.regions_folder / self.subject
-        found = [(plain(match[1]), path) for path in sorted(folder.rglob("*.nii*")) if (match := label.fullmatch(path.name))]
+        masks: list[Place] = [*folder.rglob("*.nii*")]
+        found = [(plain(match[1]), path) for path in sorted(masks, key=str) if (match := label.fullmatch(path.name))]
         twice = [name for name, count in Counter(name for name, _ in found).items() if count > 1]
         if twice:
-            both = [str(path.relative_to(folder)) for name, path in found if name == twice[0]]
+            both = [relative(path, folder) for name, path in found if name == twice[0]]
             raise DataError(f"region {twice[0]} is there more than once in {folder}: {', '.join(both)}; keep one of them")
         return dict(found)
 
@@ -138,11 +138,11 @@ class LaionFolder:
         categories = sorted({path.parent.name for path in regions.values()})
         if regions:
             return f"no region {name!r} in {folder}; regions: {', '.join(sorted(regions))}; folders: {', '.join(categories)}"
-        near = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.nii*"))
+        near = sorted(relative(path, folder) for path in folder.rglob("*.nii*"))
         wanted = f"{self.subject}_space-T1w_res-1pt8_label-NAME_mask.nii.gz"
         return f"no region {name!r}: wanted files CATEGORY/{wanted} in {folder}; {_listed(near)}"
 
-    def _session_file(self, session: int, name: str) -> Path:
+    def _session_file(self, session: int, name: str) -> Place:
         return self.derivatives / f"ses-{session:02d}/func/{self.subject}_ses-{session:02d}_{name}"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from pathlib import Path
 
 from scuba_ray.datasets.array_pictures import Hdf5Rows
+from scuba_ray.datasets.places import Place, open_text
+from scuba_ray.datasets.store_file import StoreError
 from scuba_ray.errors import DataError
 
 _NAME = "image_name"
@@ -43,7 +44,7 @@ class EncodedPictures(Hdf5Rows):
         return data
 
 
-def rows_of_images(path: Path, pictures: int) -> dict[str, int]:
+def rows_of_images(path: Place, pictures: int) -> dict[str, int]:
     """Row of each image in the HDF5 file, by name, from the table of the stimuli.
 
     Raises
@@ -62,7 +63,7 @@ def rows_of_images(path: Path, pictures: int) -> dict[str, int]:
     return {name: row for row, name in enumerate(names)}
 
 
-def captions_of(path: Path, source: str) -> dict[str, str]:
+def captions_of(path: Place, source: str) -> dict[str, str]:
     """The best caption (lowest `caption_idx`) of each image from one source, `human` or `ai`.
 
     Raises
@@ -80,7 +81,7 @@ def captions_of(path: Path, source: str) -> dict[str, str]:
     return {name: caption for name, (_, caption) in best.items()}
 
 
-def read_split(path: Path) -> tuple[set[str], set[str]]:
+def read_split(path: Place) -> tuple[set[str], set[str]]:
     """Names of training and test images from one of the splits that come with the data set's own package.
 
     Raises
@@ -93,6 +94,8 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
         if len(variants) != 1:
             raise DataError(f"{path} has {len(variants)} variants, wanted one")
         train, test = (set(map(str, variants[0][name])) for name in ("train_ids", "test_ids"))
+    except StoreError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is no split of LAION-fMRI: wanted JSON whose one entry in `variants` has train_ids and test_ids ({error!r})"
@@ -102,19 +105,18 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
     return train, test
 
 
-def check_shown(names: list[str], rows: dict[str, int], table: Path) -> None:
+def check_shown(names: list[str], rows: dict[str, int], table: Place) -> None:
     """Raise DataError unless every image that was shown is in the table of the stimuli."""
     unknown = sorted(set(names) - rows.keys())
     if unknown:
         raise DataError(f"trials name {len(unknown)} images that {table} does not have: {', '.join(unknown[:_NAMED])}")
 
 
-def _read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+def _read_csv(path: Place, columns: tuple[str, ...]) -> list[dict[str, str]]:
     if not path.is_file():
         raise DataError(f"{path.name} is missing in {path.parent}")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        absent = [name for name in columns if name not in (reader.fieldnames or ())]
-        if absent:
-            raise DataError(f"{path} lacks column {absent[0]!r}; it has {', '.join(reader.fieldnames or ())}")
-        return list(reader)
+    reader = csv.DictReader(open_text(path))
+    absent = [name for name in columns if name not in (reader.fieldnames or ())]
+    if absent:
+        raise DataError(f"{path} lacks column {absent[0]!r}; it has {', '.join(reader.fieldnames or ())}")
+    return list(reader)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from scuba_ray.datasets.checks import VOXELS
 from scuba_ray.datasets.laion_folder import LaionFolder, plain
 from scuba_ray.datasets.masks import Mask, evaluate, is_file
 from scuba_ray.datasets.nsd_space import load_npy, surface_columns
+from scuba_ray.datasets.places import Place, below
 from scuba_ray.datasets.volumes import Volumes, read_volume
 from scuba_ray.errors import ConfigError, DataError
 
@@ -67,7 +67,7 @@ class LaionVoxels:
 
     def _term(self, word: str) -> Mask:
         if is_file(word):
-            return self._map(self.folder.root / Path(word).expanduser()) > 0
+            return self._map(below(self.folder.root, word)) > 0
         if word == BRAIN:
             return self._map(self.folder.brain) > 0
         inside_N = np.zeros(int(np.prod(self.header.shape)), bool)
@@ -75,7 +75,7 @@ class LaionVoxels:
             inside_N |= self._map(path) > 0
         return inside_N
 
-    def _named(self, word: str) -> dict[str, Path]:
+    def _named(self, word: str) -> dict[str, Place]:
         """A region by its name, or all regions of a folder."""
         regions = self.folder.regions()
         if plain(word) in regions:
@@ -130,7 +130,7 @@ class LaionVoxels:
             )
         return hemi_V, vertex_V
 
-    def _map(self, path: Path) -> npt.NDArray[Any]:
+    def _map(self, path: Place) -> npt.NDArray[Any]:
         """A volume of the betas' shape and place, flat."""
         if path.suffix == ".npy":
             values, affine = load_npy(path), self.header.affine

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from scuba_ray.datasets.geometry import FSAVERAGE5_VERTICES, HEMISPHERES
+from scuba_ray.datasets.places import Place, below
 from scuba_ray.datasets.response_files import open_array, open_cifti, open_gifti, split_key
 from scuba_ray.datasets.volumes import read_volume
 from scuba_ray.errors import ConfigError, DataError
@@ -28,7 +28,7 @@ _CORTEX = {"CIFTI_STRUCTURE_CORTEX_LEFT": "lh", "CIFTI_STRUCTURE_CORTEX_RIGHT": 
 class Map:
     """The values in a file, and what the file says of itself."""
 
-    path: Path
+    path: Place
     values: npt.NDArray[Any]
     affine: npt.NDArray[np.float64] | None = None
     names: Mapping[int, str] | None = None
@@ -40,7 +40,7 @@ class Places:
     """Where responses lie: a volume of `shape` (X, Y, Z), or (N,) vertices, grayordinates or columns."""
 
     shape: tuple[int, ...]
-    reference: Path
+    reference: Place
     """A file that has this shape, for messages."""
     affine: npt.NDArray[np.float64] | None = None
     left: int | None = None
@@ -55,7 +55,7 @@ class Places:
         """All places."""
         return int(np.prod(self.shape))
 
-    def values(self, root: Path, given: str | Mapping[str, str]) -> tuple[npt.NDArray[Any], Mapping[int, str] | None]:
+    def values(self, root: Place, given: str | Mapping[str, str]) -> tuple[npt.NDArray[Any], Mapping[int, str] | None]:
         """A map's values (N,), in the order of the places, and names of labels. A hemisphere that is not given counts 0.
 
         Raises
@@ -132,7 +132,7 @@ class Places:
         return self.left == FSAVERAGE5_VERTICES and self.count == 2 * FSAVERAGE5_VERTICES
 
 
-def read_map(root: Path, given: str) -> Map:
+def read_map(root: Place, given: str) -> Map:
     """A map's values in the shape of its file, without an axis of length 1 at the end.
 
     Raises
@@ -141,7 +141,7 @@ def read_map(root: Path, given: str) -> Map:
         If the file is missing, damaged, or holds several maps.
     """
     name, key = split_key(given)
-    path = root / Path(name).expanduser()
+    path = below(root, name)
     if not path.exists():
         raise DataError(f"{path.name} is missing in {path.parent}")
     lower = path.name.lower()

@@ -6,13 +6,14 @@ fsaverage's is what `sphere.reg` says, FreeSurfer's registration by folding.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from scuba_ray.datasets.geometry import HEMISPHERES, surface
+from scuba_ray.datasets.places import Place, on_disk
+from scuba_ray.datasets.store_file import StoreError
 from scuba_ray.errors import DataError
 
 FAR = 3.0
@@ -21,12 +22,12 @@ _NAMES = ("white", "pial", "sphere.reg")
 Floats = npt.NDArray[np.float64]
 
 
-def wanted_files(folder: Path) -> list[Path]:
+def wanted_files(folder: Place) -> list[Place]:
     """What vertices are made of."""
     return [folder / f"{hemi}.{name}" for hemi in HEMISPHERES for name in _NAMES]
 
 
-def vertices(folder: Path, xyz_V3: Floats) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:
+def vertices(folder: Place, xyz_V3: Floats) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:
     """Hemisphere (index into `HEMISPHERES`) and vertex of fsaverage5 of each place, both (V,); -1 where no cortex is near.
 
     Parameters
@@ -65,13 +66,16 @@ def _unit(points_N3: npt.NDArray[np.floating]) -> Floats:
     return unit_N3
 
 
-def _read(path: Path, name: str) -> Floats:
+def _read(path: Place, name: str) -> Floats:
     from nibabel.freesurfer.io import read_geometry
 
     if not path.is_file():
         raise DataError(f"{path.name} is missing in {path.parent}")
     try:
-        points_N3, _, about = read_geometry(path, read_metadata=True)
+        with on_disk(path) as copy:
+            points_N3, _, about = read_geometry(copy, read_metadata=True)
+    except StoreError:
+        raise
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} is no readable FreeSurfer surface: {error}") from error
     if name == "sphere.reg":
@@ -79,7 +83,7 @@ def _read(path: Path, name: str) -> Floats:
     return np.asarray(points_N3, np.float64) + _centre(path, about)
 
 
-def _centre(path: Path, about: Any) -> Floats:
+def _centre(path: Place, about: Any) -> Floats:
     """FreeSurfer's surfaces count from the middle of its volume, whose place in the scanner a surface carries."""
     if "cras" not in about:
         raise DataError(

@@ -17,16 +17,14 @@ from __future__ import annotations
 
 import json
 import re
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from scuba_ray.datasets.array_pictures import Hdf5Pictures
-from scuba_ray.datasets.checks import TRIALS, VOXELS, Problems, local_folder
-from scuba_ray.datasets.content import file_digest, spread_digest, text_digest
+from scuba_ray.datasets.checks import TRIALS, VOXELS, Problems, data_folder
+from scuba_ray.datasets.content import file_digest, text_digest
 from scuba_ray.datasets.geometry import fsaverage5
 from scuba_ray.datasets.nsd_betas import STORED, Header, check_session, read_betas, read_header
 from scuba_ray.datasets.nsd_design import COMMON, TESTS, all_done, read_design
@@ -37,18 +35,21 @@ from scuba_ray.datasets.nsd_space import Space
 from scuba_ray.datasets.nsd_stimuli import BRICK, stimuli_table, stimulus_id
 from scuba_ray.datasets.nsd_surface import fsaverage
 from scuba_ray.datasets.nsd_volume import VolumeSpace
+from scuba_ray.datasets.places import below, relative
+from scuba_ray.datasets.subject_files import SubjectFiles, sampled_digest
 from scuba_ray.datasets.volumes import MEMORY
 from scuba_ray.errors import ConfigError, DataError
-from scuba_ray.protocols import Geometry, Pictures
+from scuba_ray.protocols import Geometry
 
 _FORMATS = ("auto", "nifti", "hdf5")
 _MEBIBYTE = 1 << 20
 
 
-class NsdDataset:
+class NsdDataset(SubjectFiles):
     """One subject of NSD. Opening reads headers, the design and the maps that the mask and the regions need; betas stay on disk.
 
-    Picklable: only `subject`, `path` and the options travel, a worker opens the files anew.
+    Stimuli are called `nsd-00013` and have the uri 13, from 0, and COCO's id (coco_id, null where unknown). `voxel_id` is
+    the flat index into the volume, last axis fastest; on fsaverage the vertex, the right ones after the left.
 
     Parameters
     ----------
@@ -91,6 +92,8 @@ class NsdDataset:
         If a file is missing or damaged, or files do not fit each other; the file is named.
     """
 
+    _pictures: Hdf5Pictures
+
     def __init__(
         self,
         subject: str,
@@ -109,14 +112,12 @@ class NsdDataset:
         captions: str | None = None,
         memory_mb: int = MEMORY // _MEBIBYTE,
     ) -> None:
-        # whatever was given travels when the data set is pickled
-        self._options = {name: value for name, value in locals().items() if name not in {"self", "subject", "path"}}
+        super().__init__(subject, path, locals())
         _check_options(self._options)
-        self.subject, self._path, self._memory = subject, path, memory_mb * _MEBIBYTE
-        self._nsd = NsdFolder(local_folder(path), _number(nsd_subject or subject), space, betas)
+        self._memory = memory_mb * _MEBIBYTE
+        self._nsd = NsdFolder(data_folder(path), _number(nsd_subject or subject), space, betas)
         self._design = read_design(self._nsd.design)
         self._done = all_done(self._design, sessions_done)
-        self._notes: list[str] = []
         self._sessions = self._nsd.sessions(sessions, self._design.sessions, format)
         self._space = self._open_space()
         masks = Masks(self._nsd, self._space, floc_threshold)
@@ -127,59 +128,28 @@ class NsdDataset:
         self._stimuli = self._make_stimuli()
         self._notes += self._space.notes
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), **self._options), (self.subject, self._path)
-
     def fingerprint(self) -> str:
         """Of every file read and of what the options chose; not of the location. Of betas and pictures, a sample of the bytes."""
         names = ("space", "betas", "mask", "test", "sessions_done", "rois", "floc_threshold")
         chosen = json.dumps({name: self._options[name] for name in names} | {"sessions": self._numbers}, sort_keys=True)
-        maps = sorted((_below(path, self._nsd.root), path) for path in (self._nsd.design, *self._space.files.values()))
+        maps = sorted((relative(path, self._nsd.root), path) for path in (self._nsd.design, *self._space.files.values()))
         digests = [f"{name}\n{file_digest(path)}" for name, path in maps]
-        paths = {path.name: path for files in self._sessions for path in files.paths}
-        sampled = spread_digest([(name, path.stat().st_size) for name, path in paths.items()], partial(_read_at, paths))
+        sampled = sampled_digest((path.name, path) for files in self._sessions for path in files.paths)
         said = text_digest(*(caption or "" for caption in self._stimuli["caption"].to_pylist()))
         return text_digest("nsd", chosen, *digests, sampled, said, self._pictures.fingerprint())
 
     def about(self) -> dict[str, Any]:
         """What was chosen and found, for a run's record."""
-        tests = self._stimuli["split"].to_pylist().count("test")
         return {
             "layout": "nsd",
             "nsd_subject": self._nsd.name,
             "space": self._nsd.space,
             "betas": self._nsd.betas_name,
             "mask": self._options["mask"],
-            "voxels": len(self._index_V),
             "sessions": ranges(self._numbers),
-            "trials": len(self._trials),
             "test": self._options["test"],
-            "test_images": tests,
-            "training_images": len(self._stimuli) - tests,
+            **self._counts(),
         }
-
-    def notes(self) -> list[str]:
-        """What a reader should know of these files: what is missing, and how it was dealt with."""
-        return list(self._notes)
-
-    def stimuli(self) -> pa.Table:
-        """Columns stimulus_id (`nsd-00013`), uri (13, from 0), split, caption and coco_id (null where unknown), by number."""
-        return self._stimuli
-
-    def images(self) -> Pictures:
-        """The pictures, by the `uri` of `stimuli()`."""
-        return self._pictures
-
-    def trials(self) -> pa.Table:
-        """Columns trial, stimulus_id, session (from 1, as NSD's files are numbered)."""
-        return self._trials
-
-    def voxels(self) -> pa.Table:
-        """Columns voxel_id, hemi, vertex, i, j, k (from 0), xyz, rois, ncsnr, in the column order of `read_session`.
-
-        `voxel_id` is the flat index into the volume, last axis fastest; on fsaverage the vertex, the right ones after the left.
-        """
-        return self._voxels
 
     def read_session(self, session: int) -> np.ndarray:
         """Betas (T_s, V) of a session in percent signal change, float32; `memory_mb` besides."""
@@ -245,7 +215,7 @@ class NsdDataset:
                 "is the file whole?"
             )
         given = self._options["captions"]
-        captions = None if given is None else self._nsd.root / Path(given).expanduser()
+        captions = None if given is None else below(self._nsd.root, given)
         tests = self._design.tests(self._options["test"], self._done)
         stimuli, note = stimuli_table(seen, tests, self._nsd.image_list, captions)
         self._notes += note
@@ -272,13 +242,3 @@ def _check_options(options: dict[str, Any]) -> None:
         raise ConfigError(f"memory_mb must be 1 or more, got {options['memory_mb']}")
     if options["sessions"] is not None and not options["sessions"]:
         raise ConfigError("sessions must name at least one session; leave it out to use all that are on disk")
-
-
-def _below(path: Path, root: Path) -> str:
-    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
-
-
-def _read_at(paths: dict[str, Path], name: str, offset: int, size: int) -> bytes:
-    with paths[name].open("rb") as file:
-        file.seek(offset)
-        return file.read(size)

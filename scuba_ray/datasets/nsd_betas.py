@@ -8,13 +8,14 @@ it, floating-point numbers stay as they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from scuba_ray.datasets.nsd_folder import NsdFolder, SessionFiles
+from scuba_ray.datasets.places import Place, readable
+from scuba_ray.datasets.store_file import StoreError
 from scuba_ray.datasets.volumes import Volumes, open_volumes
 from scuba_ray.errors import DataError
 
@@ -122,7 +123,7 @@ def _scale(dtype: np.dtype[Any], slope: float, inter: float) -> tuple[float, flo
     return slope, inter
 
 
-def _of_hdf5(path: Path) -> Header:
+def _of_hdf5(path: Place) -> Header:
     with _open_hdf5(path) as file:
         if KEY not in file:
             raise DataError(f"{path} has no data set {KEY!r}; it has {', '.join(file) or 'none'}")
@@ -132,16 +133,18 @@ def _of_hdf5(path: Path) -> Header:
     return Header(shape[:0:-1], shape[0], dtype.name, *_scale(dtype, 1.0, 0.0), None)
 
 
-def _open_hdf5(path: Path) -> Any:
+def _open_hdf5(path: Place) -> Any:
     import h5py
 
     try:
-        return h5py.File(path, "r", locking=False)  # it is only read, and network disks may refuse locks
+        return h5py.File(readable(path), "r", locking=False)  # it is only read, and network disks may refuse locks
+    except StoreError:
+        raise
     except OSError as error:
         raise DataError(f"{path} is no readable HDF5 file, or not whole: {error}") from error
 
 
-def _pick_hdf5(path: Path, shape: tuple[int, ...], voxel_V: npt.NDArray[np.int64], memory: int) -> npt.NDArray[np.float32]:
+def _pick_hdf5(path: Place, shape: tuple[int, ...], voxel_V: npt.NDArray[np.int64], memory: int) -> npt.NDArray[np.float32]:
     """Voxels of `betas` (T, Z, Y, X): rows along X where chunks hold a voxel's trials (as NSD's), else some trials at once."""
     x_V, y_V, z_V = np.unravel_index(voxel_V, shape)
     with _open_hdf5(path) as file:
@@ -161,12 +164,14 @@ def _pick_hdf5(path: Path, shape: tuple[int, ...], voxel_V: npt.NDArray[np.int64
                 step = max(memory // (int(np.prod(shape)) * betas.dtype.itemsize), 1)
                 for start in range(0, trials, step):
                     picked_TV[start : start + step] = betas[start : start + step][:, z_V, y_V, x_V]
+        except StoreError:
+            raise
         except OSError as error:
             raise DataError(f"{path} is truncated or damaged: {error}") from error
     return picked_TV
 
 
-def _check_percent(path: Path, trial_V: npt.NDArray[np.float32]) -> None:
+def _check_percent(path: Place, trial_V: npt.NDArray[np.float32]) -> None:
     """Raise DataError if floating-point betas are int16 ones that somebody converted without dividing them."""
     known = trial_V[np.isfinite(trial_V)]
     if len(known) and (known == np.round(known)).all() and np.abs(known).max() > _WHOLE:

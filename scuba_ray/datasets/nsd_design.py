@@ -8,12 +8,13 @@ The file's variables, all counted from 1: `subjectim` (subjects x images) are nu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from scuba_ray.datasets.places import Place, on_disk
+from scuba_ray.datasets.store_file import StoreError
 from scuba_ray.errors import ConfigError, DataError
 
 SESSIONS_DONE = (40, 40, 32, 30, 40, 32, 40, 30)
@@ -29,7 +30,7 @@ _VARIABLES = ("subjectim", "masterordering", "sharedix", "stimpattern")
 class Design:
     """The planned experiment. Images are counted from 0, as `imgBrick` of the stimulus file is; sessions from 1."""
 
-    path: Path
+    path: Place
     image_SI: npt.NDArray[np.int64]
     """(subjects, images): each subject's images."""
     order_T: npt.NDArray[np.int64]
@@ -61,7 +62,7 @@ class Design:
         return frozenset(set.intersection(*seen))
 
 
-def read_design(path: Path) -> Design:
+def read_design(path: Place) -> Design:
     """Read and check `nsd_expdesign.mat` (any MATLAB version).
 
     Raises
@@ -84,7 +85,7 @@ def read_design(path: Path) -> Design:
     return Design(path, image_SI - 1, order_T - 1, frozenset((shared.ravel() - 1).tolist()), trials_N)
 
 
-def _check(path: Path, image_SI: Any, order_T: Any, shared: Any, trials_N: Any) -> None:
+def _check(path: Place, image_SI: Any, order_T: Any, shared: Any, trials_N: Any) -> None:
     images = image_SI.shape[1]
     for name, values in (("subjectim", image_SI), ("masterordering", order_T), ("sharedix", shared)):
         if values.min() < 1:
@@ -102,16 +103,19 @@ def _check(path: Path, image_SI: Any, order_T: Any, shared: Any, trials_N: Any) 
             raise DataError(f"{path}: subjectim of subject {row} has image {twice[counts > 1][0]} twice; ids must be unique")
 
 
-def _read_mat(path: Path) -> dict[str, Any]:
+def _read_mat(path: Place) -> dict[str, Any]:
     """Variables of a MATLAB file; those of version 7.3 are HDF5 with the axes in reverse."""
     import h5py
     import scipy.io
 
     try:
-        if h5py.is_hdf5(path):
-            with h5py.File(path, "r") as file:
-                return {name: file[name][()].T for name in _VARIABLES if name in file}
-        found: dict[str, Any] = scipy.io.loadmat(path, variable_names=_VARIABLES)
+        with on_disk(path) as copy:
+            if h5py.is_hdf5(copy):
+                with h5py.File(copy, "r") as file:
+                    return {name: file[name][()].T for name in _VARIABLES if name in file}
+            found: dict[str, Any] = scipy.io.loadmat(copy, variable_names=_VARIABLES)
+    except StoreError:
+        raise
     except (OSError, ValueError, TypeError, scipy.io.matlab.MatReadError) as error:
         raise DataError(f"{path} is no readable MATLAB file: {error}") from error
     return found

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from scuba_ray.datasets.geometry import HEMISPHERES
+from scuba_ray.datasets.places import Place
 from scuba_ray.errors import ConfigError, DataError
 
 SURFACE = "fsaverage"
@@ -25,7 +25,7 @@ class SessionFiles:
 
     session: int
     format: Format
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class NsdFolder:
         If `root` is not a folder that holds nsddata and nsddata_betas.
     """
 
-    root: Path
+    root: Place
     subject: int
     space: str
     betas_name: str
@@ -57,44 +57,44 @@ class NsdFolder:
         return f"subj{self.subject:02d}"
 
     @property
-    def design(self) -> Path:
+    def design(self) -> Place:
         """Who saw what when."""
         return self.root / "nsddata/experiments/nsd/nsd_expdesign.mat"
 
     @property
-    def image_list(self) -> Path:
+    def image_list(self) -> Place:
         """Every image, with COCO's ids."""
         return self.root / "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
 
     @property
-    def stimuli(self) -> Path:
+    def stimuli(self) -> Place:
         """The pictures."""
         return self.root / "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 
     @property
-    def betas(self) -> Path:
+    def betas(self) -> Place:
         """Folder of the betas and ncsnr."""
         return self.root / "nsddata_betas/ppdata" / self.name / self.space / self.betas_name
 
     @property
-    def volumes(self) -> Path:
+    def volumes(self) -> Place:
         """Folder of maps and regions in the betas' volume."""
         return self.root / "nsddata/ppdata" / self.name / self.space
 
     @property
-    def fsaverage(self) -> Path:
+    def fsaverage(self) -> Place:
         """NSD's copy of fsaverage."""
         return self.root / "nsddata/freesurfer/fsaverage"
 
-    def labels(self) -> tuple[Path, Path]:
+    def labels(self) -> tuple[Place, Place]:
         """Folders of surface labels and colour tables: fsaverage's (atlases) and the subject's own."""
         return self.fsaverage / "label", self.root / "nsddata/freesurfer" / self.name / "label"
 
-    def to_white(self, hemi: str) -> Path:
+    def to_white(self, hemi: str) -> Place:
         """For each vertex of fsaverage, the subject's own vertex (from 1)."""
         return self.root / "nsddata/ppdata" / self.name / "transforms" / f"{hemi}.white-to-fsaverage.mgz"
 
-    def to_layer(self, hemi: str) -> Path:
+    def to_layer(self, hemi: str) -> Place:
         """For each of the subject's own vertices, half way through the cortex, its place in the volume (from 1)."""
         name = f"{hemi}.{_TRANSFORM_NAMES.get(self.space, 'func1pt8')}-to-layerB2.mgz"
         return self.root / "nsddata/ppdata" / self.name / "transforms" / name
@@ -155,7 +155,7 @@ def ranges(numbers: list[int]) -> str:
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
-def read_colour_table(path: Path) -> dict[int, str]:
+def read_colour_table(path: Place) -> dict[int, str]:
     """Names of labels: a number, a name and perhaps a colour a line; 0 is what has no label.
 
     Raises

@@ -8,7 +8,6 @@ NSD's own tools do it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from scuba_ray.datasets import nsd_surface
 from scuba_ray.datasets.geometry import HEMISPHERES
 from scuba_ray.datasets.nsd_folder import NsdFolder
 from scuba_ray.datasets.nsd_space import Floats, Labels, load_npy, surface_columns, whole_labels
+from scuba_ray.datasets.places import Place
 from scuba_ray.datasets.volumes import read_volume
 from scuba_ray.errors import DataError
 
@@ -31,7 +31,7 @@ class SurfaceSpace:
 
     folder: NsdFolder
     vertices: int
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, Place] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def collections(self) -> list[str]:
@@ -64,7 +64,7 @@ class SurfaceSpace:
             return None
         return np.concatenate([self._checked(path) for path in paths]).astype(np.float32)
 
-    def mask(self, path: Path) -> npt.NDArray[np.bool_]:
+    def mask(self, path: Place) -> npt.NDArray[np.bool_]:
         """A mask of both hemispheres, left before right, in an .npy file: larger than 0 is inside."""
         values = load_npy(path)
         if values.shape != (2 * self.vertices,):
@@ -103,14 +103,14 @@ class SurfaceSpace:
                 return np.concatenate(parts)
         return None
 
-    def _checked(self, path: Path) -> npt.NDArray[Any]:
+    def _checked(self, path: Place) -> npt.NDArray[Any]:
         values = read_volume(path)[0].ravel()
         if len(values) != self.vertices:
             raise DataError(f"{path} has {len(values)} vertices, but the betas of {self.folder.name} have {self.vertices}")
         self.files[str(path)] = path
         return values
 
-    def _from_own(self, path: Path, hemi: str) -> npt.NDArray[Any]:
+    def _from_own(self, path: Place, hemi: str) -> npt.NDArray[Any]:
         """The subject's own vertices brought to fsaverage."""
         values, transform = read_volume(path)[0].ravel(), self.folder.to_white(hemi)
         own_F = nsd_surface.to_own_vertices(self.folder, hemi)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ import numpy.typing as npt
 from scuba_ray.datasets.masks import Mask, evaluate, is_file
 from scuba_ray.datasets.nsd_folder import NsdFolder, read_colour_table
 from scuba_ray.datasets.nsd_space import Floats, Space
+from scuba_ray.datasets.places import below
 from scuba_ray.errors import ConfigError, DataError
 
 HIGHER_VISUAL = "higher-visual"
@@ -93,7 +93,7 @@ class Masks:
 
     def _term(self, word: str) -> Mask:
         if is_file(word):
-            return self._space.mask(self._folder.root / Path(word).expanduser())
+            return self._space.mask(below(self._folder.root, word))
         collection, _, wanted = word.partition(":")
         if collection == "hcp-reliable":
             if not re.fullmatch(r"[1-9]\d*", wanted):

@@ -7,7 +7,6 @@ NSD's volumes, -1 outside of the cortex.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from scuba_ray.datasets.geometry import HEMISPHERES
+from scuba_ray.datasets.places import Place, readable
+from scuba_ray.datasets.store_file import StoreError
 from scuba_ray.errors import DataError
 
 Floats = npt.NDArray[np.float32]
@@ -31,7 +32,7 @@ class Labels:
 class Space(Protocol):
     """Maps of one subject, each of one value per voxel or vertex; DataError where a file does not fit the betas."""
 
-    files: dict[str, Path]
+    files: dict[str, Place]
     """What was read so far, by its path below NSD's root."""
     notes: list[str]
     """What a reader should know."""
@@ -52,7 +53,7 @@ class Space(Protocol):
         """Signal over noise deviation of a single trial; None where the file is not there."""
         ...
 
-    def mask(self, path: Path) -> npt.NDArray[np.bool_]:
+    def mask(self, path: Place) -> npt.NDArray[np.bool_]:
         """A mask file: larger than 0 is inside."""
         ...
 
@@ -81,10 +82,12 @@ def whole_labels(name: str, values: npt.NDArray[np.generic]) -> npt.NDArray[np.i
     return rounded_N.astype(np.int32)
 
 
-def load_npy(path: Path) -> npt.NDArray[np.generic]:
+def load_npy(path: Place) -> npt.NDArray[np.generic]:
     """A mask in an .npy file. Raises DataError if it is unreadable."""
     try:
-        array: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
+        array: npt.NDArray[np.generic] = np.load(readable(path), allow_pickle=False)
+    except StoreError:
+        raise
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} is not a readable .npy array: {error}") from error
     return array

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Set
-from pathlib import Path
 
 import pyarrow as pa
 
+from scuba_ray.datasets.places import Place, open_text
 from scuba_ray.errors import DataError
 
 BRICK = "imgBrick"
@@ -20,14 +20,14 @@ def stimulus_id(image: int) -> str:
     return f"nsd-{image:05d}"
 
 
-def stimuli_table(images: list[int], tests: Set[int], coco_list: Path, captions: Path | None) -> tuple[pa.Table, list[str]]:
+def stimuli_table(images: list[int], tests: Set[int], coco_list: Place, captions: Place | None) -> tuple[pa.Table, list[str]]:
     """Columns stimulus_id, uri, split, caption, coco_id of some images, and what a reader should know.
 
     Parameters
     ----------
-    coco_list : Path
+    coco_list : Place
         `nsd_stim_info_merged.csv`, which may be missing where no captions are wanted.
-    captions : Path or None
+    captions : Place or None
         Folder of COCO's captions.
 
     Raises
@@ -56,7 +56,7 @@ def stimuli_table(images: list[int], tests: Set[int], coco_list: Path, captions:
     return pa.table(columns), notes
 
 
-def coco_ids(path: Path) -> dict[int, int]:
+def coco_ids(path: Place) -> dict[int, int]:
     """COCO's id of each image (counted from 0), from `nsd_stim_info_merged.csv`.
 
     Raises
@@ -65,8 +65,7 @@ def coco_ids(path: Path) -> dict[int, int]:
         If a column is missing, a value is no number or an image is there twice.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [(int(row["nsdId"]), int(row["cocoId"])) for row in csv.DictReader(file)]
+        rows = [(int(row["nsdId"]), int(row["cocoId"])) for row in csv.DictReader(open_text(path))]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: wanted whole numbers in the columns nsdId and cocoId, got {error!r}") from error
     found: dict[int, int] = {}
@@ -76,7 +75,7 @@ def coco_ids(path: Path) -> dict[int, int]:
     return found
 
 
-def coco_captions(folder: Path, wanted: Iterable[int]) -> dict[int, str]:
+def coco_captions(folder: Place, wanted: Iterable[int]) -> dict[int, str]:
     """The first caption (lowest annotation id) of COCO images, from every `captions_*.json` in a folder.
 
     Raises
@@ -84,11 +83,11 @@ def coco_captions(folder: Path, wanted: Iterable[int]) -> dict[int, str]:
     DataError
         If there is no such file, or one is not COCO's format.
     """
-    files = sorted(folder.glob("captions_*.json"))
+    files: list[Place] = [*folder.glob("captions_*.json")]
     if not files:
         raise DataError(f"no captions_*.json in {folder}: wanted COCO's captions_train2017.json and captions_val2017.json")
     wanted_ids, found = set(wanted), dict[int, tuple[int, str]]()
-    for path in files:
+    for path in sorted(files, key=str):
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))["annotations"]
             for row in rows:

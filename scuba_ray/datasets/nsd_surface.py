@@ -8,14 +8,14 @@ report draws fsaverage5, whose vertices are the first 10,242 of fsaverage: the s
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
 from scuba_ray.datasets.fsaverage import VERTICES, nearest_of_fsaverage5
 from scuba_ray.datasets.geometry import HEMISPHERES
 from scuba_ray.datasets.nsd_folder import NsdFolder
+from scuba_ray.datasets.places import Place, on_disk
+from scuba_ray.datasets.store_file import StoreError
 from scuba_ray.datasets.volumes import read_volume
 from scuba_ray.errors import DataError
 from scuba_ray.protocols import Geometry
@@ -26,7 +26,7 @@ FAR = 2.0
 _VIEWS = ("inflated", "pial")
 
 
-def wanted_files(folder: NsdFolder) -> list[Path]:
+def wanted_files(folder: NsdFolder) -> list[Place]:
     """What vertices of volumes are made of."""
     return [path(hemi) for hemi in HEMISPHERES for path in (folder.to_white, folder.to_layer)]
 
@@ -74,7 +74,7 @@ def vertices(folder: NsdFolder, ijk_V3: npt.NDArray[np.int64], hemi_V: npt.NDArr
     return vertex_V
 
 
-def _places(path: Path) -> npt.NDArray[np.float64]:
+def _places(path: Place) -> npt.NDArray[np.float64]:
     values = read_volume(path)[0]
     if values.size != 3 * len(values):
         raise DataError(f"{path} has shape {values.shape}, wanted three coordinates for each vertex")
@@ -101,21 +101,27 @@ def fsaverage(folder: NsdFolder) -> Geometry | None:
     return Geometry("fsaverage", views, background)
 
 
-def _read_surface(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+def _read_surface(path: Place) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     from nibabel.freesurfer.io import read_geometry
 
     try:
-        coords, faces = read_geometry(path)
+        with on_disk(path) as copy:
+            coords, faces = read_geometry(copy)
+    except StoreError:
+        raise
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} is no readable FreeSurfer surface: {error}") from error
     return coords.astype(np.float32), faces.astype(np.int32)
 
 
-def _read_depth(path: Path, vertices: int) -> npt.NDArray[np.float32]:
+def _read_depth(path: Place, vertices: int) -> npt.NDArray[np.float32]:
     from nibabel.freesurfer.io import read_morph_data
 
     try:
-        depth_N: npt.NDArray[np.float32] = read_morph_data(path).astype(np.float32)
+        with on_disk(path) as copy:
+            depth_N: npt.NDArray[np.float32] = read_morph_data(copy).astype(np.float32)
+    except StoreError:
+        raise
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"{path} is no readable FreeSurfer curvature file: {error}") from error
     if len(depth_N) != vertices:

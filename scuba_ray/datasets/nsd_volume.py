@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from scuba_ray.datasets import nsd_surface
 from scuba_ray.datasets.geometry import HEMISPHERES
 from scuba_ray.datasets.nsd_folder import NsdFolder
 from scuba_ray.datasets.nsd_space import Floats, Labels, load_npy, surface_columns, whole_labels
+from scuba_ray.datasets.places import Place, relative
 from scuba_ray.datasets.volumes import read_volume
 from scuba_ray.errors import DataError
 
@@ -26,11 +26,11 @@ class VolumeSpace:
 
     folder: NsdFolder
     shape: tuple[int, ...]
-    reference: Path
+    reference: Place
     """The file the shape was read from, for messages."""
     affine: npt.NDArray[np.float64] | None = None
     """Of the betas, where their file has one; else the first map's counts."""
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, Place] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _labels: dict[str, Labels] = field(default_factory=dict)
 
@@ -86,7 +86,7 @@ class VolumeSpace:
         path = self.folder.betas / "ncsnr.nii.gz"
         return self._map(path)[0].astype(np.float32) if path.is_file() else None
 
-    def mask(self, path: Path) -> npt.NDArray[np.bool_]:
+    def mask(self, path: Place) -> npt.NDArray[np.bool_]:
         """A mask file of the same shape: NIfTI or .npy, larger than 0 is inside."""
         return np.asarray(self._map(path)[0] > 0)
 
@@ -109,7 +109,7 @@ class VolumeSpace:
 
     def _vertices(self, ijk_V3: npt.NDArray[np.int64], hemi_V: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
         wanted = nsd_surface.wanted_files(self.folder)
-        missing = [str(path.relative_to(self.folder.root)) for path in wanted if not path.is_file()]
+        missing = [relative(path, self.folder.root) for path in wanted if not path.is_file()]
         if missing:
             self.notes.append(f"no voxel has a vertex, so no surface is drawn: missing {', '.join(missing)}")
             return np.full(len(ijk_V3), -1, np.int32)
@@ -123,7 +123,7 @@ class VolumeSpace:
             )
         return vertex_V
 
-    def _map(self, path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    def _map(self, path: Place) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
         """A volume of the betas' shape, flat, and its affine."""
         if path.suffix == ".npy":
             values, affine = load_npy(path), None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scuba_ray.datasets.places import Place, readable
 from scuba_ray.errors import DataError
 
 
@@ -22,8 +22,8 @@ class ParquetArray:
         If `column` is no column of lists, or there are several and none is named.
     """
 
-    def __init__(self, path: Path, column: str | None) -> None:
-        self._file = pq.ParquetFile(path)
+    def __init__(self, path: Place, column: str | None) -> None:
+        self._file = pq.ParquetFile(readable(path))
         schema = self._file.schema_arrow
         lists = [field.name for field in schema if _is_list(field.type)]
         if column is not None or len(lists) == 1:

@@ -22,7 +22,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from scuba_ray.datasets.parquet_array import ParquetArray
+from scuba_ray.datasets.places import Place, readable
+from scuba_ray.datasets.store_file import StoreError
+from scuba_ray.datasets.stored_array import open_npy
 from scuba_ray.datasets.volumes import Volumes, open_volumes
+from scuba_ray.datasets.zarr_folders import open_zarr
 from scuba_ray.errors import ConfigError, DataError
 
 _HDF5, _PARQUET = (".h5", ".hdf5"), (".parquet", ".pq")
@@ -34,7 +38,7 @@ class ResponseFile(Protocol):
     """One file, open; its numbers are those stored, scaled as the file's own header says."""
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         """Where it lies."""
         ...
 
@@ -62,7 +66,7 @@ class ResponseFile(Protocol):
 class ArrayFile:
     """An array of two axes (or what is sliced like one)."""
 
-    path: Path
+    path: Place
     array: Any
     trials_axis: int | None
     """0 or 1; None where nobody has said yet."""
@@ -99,6 +103,8 @@ class ArrayFile:
                     start, stop = int(row_T[mine[0]]), int(row_T[mine[-1]]) + 1
                     block = self.array[start:stop] if self._axis == 0 else np.asarray(self.array[:, start:stop]).T
                     read_TV[mine] = np.asarray(block)[:, place_V]
+        except StoreError:
+            raise
         except (OSError, ValueError, EOFError, pa.ArrowException) as error:
             raise DataError(f"{self.path} is truncated or damaged: {error}") from error
         return read_TV
@@ -111,7 +117,7 @@ class VolumeFile:
     volumes: Volumes
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         """The file."""
         return self.volumes.path
 
@@ -149,7 +155,7 @@ def split_key(text: str) -> tuple[str, str | None]:
     return (match[1], match[2]) if match else (text, None)
 
 
-def open_responses(path: Path, key: str | None) -> ResponseFile:
+def open_responses(path: Place, key: str | None) -> ResponseFile:
     """Open one file by the end of its name; of arrays the orientation is not known yet.
 
     Raises
@@ -178,30 +184,33 @@ def open_responses(path: Path, key: str | None) -> ResponseFile:
     return ArrayFile(path, array, None)
 
 
-def open_array(path: Path, key: str | None) -> Any:
+def open_array(path: Place, key: str | None) -> Any:
     """An array in a file, on disk as far as the format allows; errors as in `open_responses`."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            return open_npy(path)
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(readable(path), allow_pickle=False) as arrays:
                 return arrays[_only(path, list(arrays), key)]
         if suffix in _HDF5:
             import h5py
 
-            file = h5py.File(path, "r", locking=False)  # it is only read, and network disks may refuse locks
+            file = h5py.File(readable(path), "r", locking=False)  # it is only read, and network disks may refuse locks
             return file[_only(path, _data_sets(file), key)]
         if suffix in _PARQUET:
             return ParquetArray(path, key)
         if suffix == ".zarr":
-            return _zarr(path, key)
+            opened = open_zarr(path)
+            return opened if hasattr(opened, "shape") else opened[_only(path, sorted(opened.array_keys()), key)]
+    except StoreError:
+        raise
     except (OSError, ValueError, EOFError, KeyError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read, or is not whole: {error}") from error
     raise ConfigError(f"{path} is of no kind that is read; wanted {KINDS}")
 
 
-def _only(path: Path, there: list[str], key: str | None) -> str:
+def _only(path: Place, there: list[str], key: str | None) -> str:
     """The array that is meant: the one named, or the only one there is."""
     if key is None and len(there) == 1:
         return there[0]
@@ -218,24 +227,15 @@ def _data_sets(file: Any) -> list[str]:
     return found
 
 
-def _zarr(path: Path, key: str | None) -> Any:
-    try:
-        import zarr  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise ConfigError(
-            f"{path} needs the package zarr, which is not installed: pip install zarr, or convert to HDF5"
-        ) from error
-    opened = zarr.open(str(path), mode="r")
-    return opened if hasattr(opened, "shape") else opened[_only(path, sorted(opened.array_keys()), key)]
-
-
-def open_cifti(path: Path) -> Any:
+def open_cifti(path: Place) -> Any:
     """A CIFTI file's image. Raises DataError if it is none."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
 
     try:
-        image = nibabel.load(path)
+        image = nibabel.load(path) if isinstance(path, Path) else nibabel.Cifti2Image.from_stream(path.open())
+    except StoreError:
+        raise
     except (ImageFileError, OSError, ValueError) as error:
         raise DataError(f"{path} is no readable CIFTI file: {error}") from error
     if not isinstance(image, nibabel.Cifti2Image):
@@ -246,7 +246,7 @@ def open_cifti(path: Path) -> Any:
     return image
 
 
-def open_gifti(path: Path) -> Any:
+def open_gifti(path: Place) -> Any:
     """A GIfTI file's image, read whole. Raises DataError if it is none."""
     from xml.parsers.expat import ExpatError
 
@@ -254,7 +254,9 @@ def open_gifti(path: Path) -> Any:
     from nibabel.filebasedimages import ImageFileError
 
     try:
-        image = nibabel.load(path)
+        image = nibabel.load(path) if isinstance(path, Path) else nibabel.GiftiImage.from_stream(path.open())
+    except StoreError:
+        raise
     except (ImageFileError, ExpatError, OSError, ValueError) as error:
         raise DataError(f"{path} is no readable GIfTI file, or not whole: {error}") from error
     if not image.darrays:
@@ -262,7 +264,7 @@ def open_gifti(path: Path) -> Any:
     return image
 
 
-def _gifti_trials(path: Path) -> npt.NDArray[np.generic]:
+def _gifti_trials(path: Place) -> npt.NDArray[np.generic]:
     """Data arrays of one axis are a trial each; a single one of two axes is (vertices, trials)."""
     arrays = [one.data for one in open_gifti(path).darrays]
     if len(arrays) == 1 and arrays[0].ndim == 2:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from scuba_ray.datasets.geometry import HEMISPHERES
+from scuba_ray.datasets.places import Place, below, matching
 from scuba_ray.datasets.response_files import ArrayFile, ResponseFile, open_responses, split_key
 from scuba_ray.errors import ConfigError, DataError
 
@@ -58,7 +58,7 @@ class ResponseSeries:
         return read_TV
 
 
-def open_parts(root: Path, given: Given) -> tuple[tuple[ResponseFile, ...], ...]:
+def open_parts(root: Place, given: Given) -> tuple[tuple[ResponseFile, ...], ...]:
     """Open all files; patterns (`*`, `?`, `[`) are sorted as people count: session 2 before session 10.
 
     Raises
@@ -73,7 +73,7 @@ def open_parts(root: Path, given: Given) -> tuple[tuple[ResponseFile, ...], ...]
     return (_open(root, given),)
 
 
-def _open(root: Path, given: str | Sequence[str]) -> tuple[ResponseFile, ...]:
+def _open(root: Place, given: str | Sequence[str]) -> tuple[ResponseFile, ...]:
     places = [place for one in ([given] if isinstance(given, str) else given) for place in _matching(root, one)]
     opened, refused = [], []
     for path, key in places:
@@ -88,21 +88,20 @@ def _open(root: Path, given: str | Sequence[str]) -> tuple[ResponseFile, ...]:
     return tuple(opened)
 
 
-def _matching(root: Path, given: str) -> list[tuple[Path, str | None]]:
+def _matching(root: Place, given: str) -> list[tuple[Place, str | None]]:
     name, key = split_key(given)
-    path = root / Path(name).expanduser()
     if not set(name) & set("*?["):
-        return [(path, key)]
+        return [(below(root, name), key)]
     found = sorted(
-        Path(path.anchor).glob(str(path.relative_to(path.anchor))),
+        matching(root, name),
         key=lambda one: [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", str(one))],
     )
     if not found:
-        raise DataError(f"responses: no file is called {path}")
+        raise DataError(f"responses: no file is called {below(root, name)}")
     return [(one, key) for one in found]
 
 
-def settled(parts: tuple[tuple[ResponseFile, ...], ...], trials: int, table: Path, orientation: str) -> ResponseSeries:
+def settled(parts: tuple[tuple[ResponseFile, ...], ...], trials: int, table: Place, orientation: str) -> ResponseSeries:
     """Hold the files against each other and the number of trials; arrays are turned so that trials come first.
 
     Raises
@@ -133,7 +132,7 @@ def settled(parts: tuple[tuple[ResponseFile, ...], ...], trials: int, table: Pat
     return ResponseSeries(done, len(parts) > 1)
 
 
-def _turned(part: tuple[ResponseFile, ...], trials: int, table: Path, axis: int | None) -> tuple[ResponseFile, ...]:
+def _turned(part: tuple[ResponseFile, ...], trials: int, table: Place, axis: int | None) -> tuple[ResponseFile, ...]:
     arrays = [file for file in part if isinstance(file, ArrayFile) and file.trials_axis is None]
     if not arrays:
         return part

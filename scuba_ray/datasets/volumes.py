@@ -9,6 +9,8 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scuba_ray.datasets.places import Place, on_disk
+from scuba_ray.datasets.store_file import StoreError, StoreFile
 from scuba_ray.errors import DataError
 
 MEMORY = 64 << 20
@@ -23,6 +27,8 @@ MEMORY = 64 << 20
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 _MGH_TYPES, _MGH_DATA = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2"}, 284
 """MGH's type codes, and the byte at which its data begins."""
+_NIFTI_2 = 540
+"""Bytes of its header, which is how it begins."""
 _FOOTER = 1 << 20
 """Bytes that may follow an MGH's data: scan parameters and what programs did."""
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
@@ -32,7 +38,7 @@ SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
 class Volumes:
     """A file's header: `count` volumes of `shape` (X, Y, Z), stored values times `slope` plus `inter`."""
 
-    path: Path
+    path: Place
     shape: tuple[int, ...]
     count: int
     dtype: np.dtype[Any]
@@ -88,6 +94,8 @@ class Volumes:
                 f"{self.path} is truncated or damaged: {done} of its {self.count} volumes could be read ({error}); "
                 "compare its size with the original's and copy it again"
             ) from error
+        except StoreError:
+            raise
         except OSError as error:  # the disk's or network's, which does not say what was read
             raise OSError(error.errno, error.strerror or str(error), str(self.path)) from error
         return picked_TV
@@ -117,11 +125,18 @@ class Volumes:
             self.pick(np.empty(0, np.int64))
 
 
-def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path) if path.suffix in {".gz", ".mgz"} else path.open("rb")
+@contextmanager
+def _opened(path: Place) -> Iterator[gzip.GzipFile | io.BufferedReader | StoreFile]:
+    """What is in a file, unpacked; from a store it is streamed, no copy is made."""
+    with path.open("rb") as file:
+        if path.suffix not in {".gz", ".mgz"}:
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield unpacked
 
 
-def _fill(file: gzip.GzipFile | io.BufferedReader, view: memoryview) -> int:
+def _fill(file: gzip.GzipFile | io.BufferedReader | StoreFile, view: memoryview) -> int:
     """Fill `view` as far as the file goes; the number of bytes."""
     filled = 0
     while filled < len(view) and (read := file.readinto(view[filled:])):
@@ -129,7 +144,7 @@ def _fill(file: gzip.GzipFile | io.BufferedReader, view: memoryview) -> int:
     return filled
 
 
-def open_volumes(path: Path) -> Volumes:
+def open_volumes(path: Place) -> Volumes:
     """Read the header of a NIfTI or MGH file.
 
     Raises
@@ -139,21 +154,49 @@ def open_volumes(path: Path) -> Volumes:
     """
     if path.suffix in {".mgh", ".mgz"}:
         return _open_mgh(path)
-    image = _load(path)
-    proxy = image.dataobj
-    shape = (*image.shape, 1, 1, 1)[:3]
-    count = int(np.prod(image.shape[3:], dtype=np.int64))
-    affine = np.asarray(image.affine, np.float64)
-    return Volumes(path, shape, count, proxy.dtype, float(proxy.slope), float(proxy.inter), int(proxy.offset), affine)
+    header = _nifti_header(path)
+    shape = header.get_data_shape()
+    slope, inter = header.get_slope_inter()
+    return Volumes(
+        path,
+        (*shape, 1, 1, 1)[:3],
+        int(np.prod(shape[3:], dtype=np.int64)),
+        header.get_data_dtype(),
+        1.0 if slope is None else float(slope),
+        0.0 if inter is None else float(inter),
+        int(header.get_data_offset()),
+        np.asarray(header.get_best_affine(), np.float64),
+    )
 
 
-def _open_mgh(path: Path) -> Volumes:
-    """The header by itself: nibabel reads what follows the data too, for which a packed file has to be unpacked."""
-    if not path.is_file():
-        raise DataError(f"{path.name} is missing in {path.parent}")
+def _nifti_header(path: Place) -> Any:
+    """The header of a NIfTI file, version 1 or 2; of a file on a store no more than its beginning is read."""
+    import nibabel  # a third of a second, and most commands read no volume
+    from nibabel.spatialimages import HeaderDataError
+
     try:
-        with _opened(path) as file:
+        with _opened(_there(path)) as file:
+            kind = nibabel.Nifti2Header if _second(file.read(4)) else nibabel.Nifti1Header
+            file.seek(0)
+            return kind.from_fileobj(file)
+    except StoreError:
+        raise
+    except (HeaderDataError, *_DAMAGED, OSError, ValueError) as error:
+        raise DataError(f"{path} is no readable NIfTI or MGH file: {error}") from error
+
+
+def _second(first: bytes) -> bool:
+    """Whether the first bytes, the header's size in either byte order, are those of NIfTI-2."""
+    return {int.from_bytes(first, "little"), int.from_bytes(first, "big")} & {_NIFTI_2} != set()
+
+
+def _open_mgh(path: Place) -> Volumes:
+    """The header by itself: nibabel reads what follows the data too, for which a packed file has to be unpacked."""
+    try:
+        with _opened(_there(path)) as file:
             version, *sizes, kind, _ = np.frombuffer(file.read(28), ">i4").tolist()
+    except StoreError:
+        raise
     except (*_DAMAGED, OSError, ValueError) as error:
         raise DataError(f"{path} is no readable MGH file: {error}") from error
     if version != 1 or kind not in _MGH_TYPES or min(sizes) < 1:
@@ -161,7 +204,7 @@ def _open_mgh(path: Path) -> Volumes:
     return Volumes(path, tuple(sizes[:3]), sizes[3], np.dtype(_MGH_TYPES[kind]), 1.0, 0.0, _MGH_DATA, np.eye(4))
 
 
-def read_volume(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+def read_volume(path: Place) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     """A small file whole, scaled as its header says, and its affine (4, 4). The array has three axes, or four if several volumes.
 
     Raises
@@ -169,24 +212,29 @@ def read_volume(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     DataError
         If the file is missing or damaged.
     """
-    image = _load(path)
-    try:
-        values = np.asanyarray(image.dataobj)
-    except (*_DAMAGED, OSError, ValueError) as error:
-        raise DataError(f"{path} is truncated or damaged: {error}") from error
+    with on_disk(_there(path)) as copy:
+        image = _load(copy, path)
+        try:
+            values = np.asanyarray(image.dataobj)
+        except (*_DAMAGED, OSError, ValueError) as error:
+            raise DataError(f"{path} is truncated or damaged: {error}") from error
     volumes = int(np.prod(image.shape[3:], dtype=np.int64))
     shape = (*(*image.shape, 1, 1)[:3], *([volumes] if volumes > 1 else []))
     return values.reshape(shape, order="F"), np.asarray(image.affine, np.float64)
 
 
-def _load(path: Path) -> Any:
-    import nibabel  # a third of a second, and most commands read no volume
+def _there(path: Place) -> Place:
+    if not path.is_file():
+        raise DataError(f"{path.name} is missing in {path.parent}")
+    return path
+
+
+def _load(copy: Path, path: Place) -> Any:
+    import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
-    if not path.is_file():
-        raise DataError(f"{path.name} is missing in {path.parent}")
     try:
-        return nibabel.load(path)
+        return nibabel.load(copy)
     except (ImageFileError, HeaderDataError, *_DAMAGED, OSError, ValueError) as error:
         raise DataError(f"{path} is no readable NIfTI or MGH file: {error}") from error
