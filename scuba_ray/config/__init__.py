@@ -8,7 +8,7 @@ from scuba_ray.config.parts import Part
 from scuba_ray.config.preparation import PrepareConfig
 from scuba_ray.config.run import RunConfig, backbone_config, load_config, make_config
 from scuba_ray.config.scoring import JudgeConfig, RerankConfig, ScoreConfig, SupportConfig
-from scuba_ray.config.serve import LimitsConfig, ReplicasConfig, ServeConfig
+from scuba_ray.config.serve import LimitsConfig, ReplicasConfig, ServeConfig, serve_config
 from scuba_ray.config.steps import BankConfig, CaptionConfig, EncodeConfig, FitConfig, ProjectConfig, ReportConfig
 from scuba_ray.config.studies import BackboneConfig, EngineConfig, SubjectConfig, WeightsConfig
 from scuba_ray.config.synthesis import DiffusionConfig, GradientRouteConfig, ProbeConfig, SynthesizeConfig, TextRouteConfig
@@ -47,4 +47,5 @@ __all__ = [
     "backbone_config",
     "load_config",
     "make_config",
+    "serve_config",
 ]

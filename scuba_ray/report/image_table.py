@@ -12,9 +12,10 @@ from scuba_ray.errors import ConfigError
 if TYPE_CHECKING:
     from scuba_ray.tables.store import RunFolder
 
-_COLUMNS = [
+IMAGE_COLUMNS = [
     "subject", "backbone", "target", "method", "rank", "prompt", "predicted", "predicted_independent", "percentile", "category",
 ]  # fmt: skip
+"""What is said of an image, beside its kind."""
 
 
 def image_table(run: RunFolder, *, voxel: int | None = None, roi: str | None = None, limit: int | None = None) -> pa.Table:
@@ -64,7 +65,7 @@ def image_items(run: RunFolder, subject: str, backbone: str, voxel: int) -> list
 
 
 def _made(run: RunFolder, key: str | None = None) -> pa.Table:
-    table = run.read("images", key=key, columns=[*_COLUMNS, "kind", "stimulus_id"])
+    table = run.read("images", key=key, columns=[*IMAGE_COLUMNS, "kind", "stimulus_id"])
     made = table.filter(pc.is_null(table["stimulus_id"])).drop_columns(["stimulus_id"])
     return made.sort_by([(name, "ascending") for name in ("subject", "backbone", "kind", "target", "method", "rank")])
 

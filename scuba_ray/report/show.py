@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from scuba_ray.errors import ConfigError
 from scuba_ray.report.compare import SUPPORT
 from scuba_ray.report.image_table import image_items
-from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, captioned, headline, keys, voxel_rows
+from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, Key, captioned, headline, keys, voxel_rows
 from scuba_ray.tables.columns import matrix, numbers
 from scuba_ray.tables.schemas import SIGNIFICANT
 
@@ -122,9 +123,28 @@ def query(run: RunFolder, config: RunConfig, text: str, *, limit: int | None = N
     for key in captioned(run):
         voxels = run.read("voxels", key=key, columns=[*_TABLE, "q", "weight"])
         text_D = _embedding(config, voxels["backbone"][0].as_py(), text) if voxels.num_rows else np.zeros(1, np.float32)
-        pieces.append(voxels.drop_columns(["weight"]).append_column("cosine", _cosines(voxels["weight"], text_D)))
-    rows = _named_rois(pa.concat_tables(pieces))
-    rows = rows.append_column("caption", pa.array([best.get(key) for key in keys(rows)], pa.string()))
+        pieces.append(with_cosines(voxels.drop_columns(["weight"]), voxels["weight"], text_D, best))
+    return best_first(pa.concat_tables(pieces), limit)
+
+
+def with_cosines(voxels: pa.Table, weights: pa.ChunkedArray, text_D: np.ndarray, best: Mapping[Key, str]) -> pa.Table:
+    """What `query` says of voxels (columns subject, backbone, voxel_id, rois, noise_ceiling, r2, q), in their own order.
+
+    Parameters
+    ----------
+    weights : pa.ChunkedArray
+        Of each voxel, null where it has none.
+    text_D : array of shape (D,)
+        Embedding of the text, of any length.
+    best : Mapping
+        The caption each voxel is known by.
+    """
+    rows = _named_rois(voxels.append_column("cosine", _cosines(weights, text_D)))
+    return rows.append_column("caption", pa.array([best.get(key) for key in keys(rows)], pa.string()))
+
+
+def best_first(rows: pa.Table, limit: int | None = None) -> pa.Table:
+    """Sort rows of `with_cosines` as `query` does."""
     predicts = pc.fill_null(pc.less(rows["q"], SIGNIFICANT), False)
     rows = rows.append_column("predicts", predicts)
     rows = rows.sort_by([("predicts", "descending"), ("cosine", "descending"), ("voxel_id", "ascending")]).drop_columns(
