@@ -41,10 +41,16 @@ SEAMS: dict[str, dict[str, str]] = {
         "text": "scuba_ray.models.diffusion:TextToImage",
         "gradient": "scuba_ray.models.brain_guidance:BrainGuided",
     },
+    "tagger": {
+        "dictionary": "scuba_ray.models.tagging:DictionaryTagger",
+        "spacy": "scuba_ray.models.tagging:SpacyTagger",
+    },
     "analysis": {
         "agreement": "scuba_ray.analyses.agreement:Agreement",
         "backbones": "scuba_ray.analyses.backbones:Backbones",
+        "beyond_nouns": "scuba_ray.analyses.beyond_nouns:BeyondNouns",
         "comparison": "scuba_ray.analyses.comparison:Comparison",
+        "nouns": "scuba_ray.analyses.nouns:Nouns",
         "support": "scuba_ray.analyses.support:Support",
         "recovery": "scuba_ray.analyses.recovery:Recovery",
         "synthesis": "scuba_ray.analyses.synthesis:Synthesis",

@@ -32,19 +32,20 @@ eight nine ten very too just also only while next like them him us
 """
 _ARTICLES, _BEFORE_VERBS = frozenset(_ARTICLE_WORDS.split()), frozenset(_BEFORE_VERB_WORDS.split())
 # closed classes, and words of number and place that the lexicon lists as nouns too
-_NEVER = _ARTICLES | _BEFORE_VERBS | frozenset(_OTHER_WORDS.split())
+CLOSED = _ARTICLES | _BEFORE_VERBS | frozenset(_OTHER_WORDS.split())
 
 
 def nouns_of(caption: str) -> list[str]:
     """Lemmas of the nouns in an English caption, in order of appearance, each once, in lower case."""
+    words, is_noun = words_and_nouns(caption)
+    return list(dict.fromkeys(lemma(word) for word, noun in zip(words, is_noun, strict=True) if noun))
+
+
+def words_and_nouns(caption: str) -> tuple[list[str], list[bool]]:
+    """Words and punctuation of a caption, in lower case, and which of them are nouns."""
     words = _WORD.findall(caption.lower())
-    found: list[str] = []
-    for index, word in enumerate(words):
-        before = words[index - 1] if index else ""
-        after = words[index + 1] if index + 1 < len(words) else ""
-        if _is_noun(word, before, after):
-            found.append(lemma(word))
-    return list(dict.fromkeys(found))
+    neighbours = zip(words, ["", *words], [*words[1:], ""], strict=False)
+    return words, [_is_noun(word, before, after) for word, before, after in neighbours]
 
 
 @lru_cache(maxsize=50_000)
@@ -57,14 +58,14 @@ def lemma(word: str) -> str:
 def _is_noun(word: str, before: str, after: str) -> bool:
     if word.endswith("'s"):
         return False
-    classes = _classes(word)
+    classes = classes_of(word)
     if "NOUN" not in classes:
         return False
     if classes == {"NOUN"}:
         return True
-    modifies = "NOUN" in _classes(after) and not _participle(after)
+    modifies = "NOUN" in classes_of(after) and not _participle(after)
     if _participle(word):
-        opens = before in _ARTICLES or "ADJ" in _classes(before)
+        opens = before in _ARTICLES or "ADJ" in classes_of(before)
         return (opens and not modifies) or (before in _BREAKS and after in _BREAKS)
     if "VERB" in classes and (after in _ARTICLES or before in _BEFORE_VERBS):
         return False
@@ -78,8 +79,8 @@ def _participle(word: str) -> bool:
 
 
 @lru_cache(maxsize=50_000)
-def _classes(word: str) -> frozenset[str]:
+def classes_of(word: str) -> frozenset[str]:
     """What a word may be: NOUN, VERB, ADJ, ADV, ... A word the lexicon lacks, such as `t-shirt`, is taken for a noun."""
-    if word in _NEVER or len(word) < 2:
+    if word in CLOSED or len(word) < 2:
         return frozenset()
     return frozenset(getAllLemmas(word)) or frozenset({"NOUN"})

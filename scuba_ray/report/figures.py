@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,25 +10,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.analyses.backbones import ALL
-from scuba_ray.report.palette import NOWHERE, region_colours
+from scuba_ray.report.figure_terms import draw_terms
+from scuba_ray.report.palette import EVERYWHERE, NOWHERE, region_colours
+from scuba_ray.report.png import png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from scuba_ray.tables.store import RunFolder
 
-BACKBONES = "analyses/backbones"
-EVERYWHERE = "#4D4D4D"
-"""All voxels together."""
 _COLUMNS = ("subject", "backbone", "voxel_id", "rois", "status", "r2")
+
+Draw = Callable[[pa.Table, "RunFolder"], bytes]
+"""From the table of an analysis, and the run for what else is shown, to a PNG."""
+_DRAWN: dict[str, Draw] = {
+    "nouns": lambda table, run: draw_terms(table, "noun"),
+    "beyond_nouns": lambda table, run: draw_terms(table, "term"),
+    "backbones": lambda table, run: draw_backbones(table, run.read("voxels", columns=list(_COLUMNS))),
+}
+"""Analyses that have a figure, in the order of the page."""
 
 
 def draw(run: RunFolder) -> dict[str, bytes]:
     """Every figure there is something for, by the name of the file it belongs in (RUN/`name`)."""
-    if not run.keys(BACKBONES):
-        return {}
-    table = run.read(BACKBONES)
-    return {f"{BACKBONES}/_figure.png": draw_backbones(table, run.read("voxels", columns=list(_COLUMNS)))} if len(table) else {}
+    found = {}
+    for name, draw_one in _DRAWN.items():
+        table = run.read(f"analyses/{name}") if run.keys(f"analyses/{name}") else pa.table({})
+        if len(table):
+            found[f"analyses/{name}/_figure.png"] = draw_one(table, run)
+    return found
 
 
 def draw_backbones(table: pa.Table, voxels: pa.Table) -> bytes:
@@ -58,9 +67,7 @@ def draw_backbones(table: pa.Table, voxels: pa.Table) -> bytes:
         axes[0].set_title(subject, loc="left", fontweight="bold")
         for panel, name in zip(axes[1:], names[1:], strict=True):
             _pairs(panel, scores, names[0], name, colours)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def _scores(voxels: pa.Table, subject: str, backbone: str) -> dict[int, tuple[float, list[str]]]:

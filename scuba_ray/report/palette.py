@@ -14,6 +14,8 @@ OKABE_ITO = {
 }  # fmt: skip
 NOWHERE = "#9A9A9A"
 """Voxels of no region."""
+EVERYWHERE = "#4D4D4D"
+"""All voxels together."""
 TOL_MUTED = ("#332288", "#117733", "#999933", "#882255", "#AA4499")
 
 _FIXED = {

@@ -1,0 +1,23 @@
+"""Settings of the analyses, a group each; an analysis that is not here has none."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from scuba_ray.config.parts import Part
+
+_TAGGER = r"^(auto|dictionary|spacy:[\w.-]+|[\w.]+:\w+)$"
+
+
+class NounsConfig(Part):
+    # auto: spaCy's en_core_web_sm where it is installed, else the dictionary, and the table says which. dictionary: words and
+    # lemmas of lemminflect by short rules (`models/nouns.py`), offline. spacy:PIPELINE: an installed pipeline. Or `module:Class`
+    tagger: str = Field("auto", pattern=_TAGGER, description="auto, dictionary, spacy:PIPELINE or module:Class")
+    # of the bank's five disjoint partitions, how many must lead to a caption with a word before a voxel says it; larger leaves
+    # out more of what comes from single bank pictures. 0 takes the whole bank's caption alone, as the paper does
+    agreeing: int = Field(2, ge=0, le=5)
+
+
+class BeyondNounsConfig(NounsConfig):
+    # as for nouns; spaCy also finds who does what to what
+    pass
