@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import pyarrow as pa
@@ -17,14 +18,21 @@ AnyStage = TypeVar("AnyStage", Stage, GatherStage)
 class BoundTask(Generic[AnyStage]):
     """A stage bound to the unit it fills. Travels pickled."""
 
-    def __init__(self, stage: AnyStage, unit: Unit) -> None:
+    def __init__(self, stage: AnyStage, unit: Unit, run_id: str = "") -> None:
+        """Bind `stage` to `unit`, for the call of a run that is known by `run_id`."""
         self.stage: AnyStage = stage
         self.unit = unit
+        self._run_id = run_id
 
     @property
     def name(self) -> str:
         """The stage's name, for messages."""
         return self.stage.name
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """What its metrics are labelled by."""
+        return {"step": self.stage.name, "table": self.unit.table, "run": self._run_id}
 
     @property
     def resources(self) -> Resources:

@@ -48,6 +48,10 @@ class Result:
     key: str
     fingerprint: str
     rows: int
+    chunks: int = 1
+    """Parts it has."""
+    there: bool = True
+    """Whether its table can be read; not where a step is only planned."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ It is written after every step, so a run that is killed has told how far it came
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -37,15 +37,15 @@ class RunRecord:
         self._begun[f"{unit.table} {unit.key}"] = unit.fingerprint
         self.save()
 
-    def done(self, unit: Unit, made_of: str, taken: Taken, bad_rows: int) -> None:
-        """Remember what a step took; one that computed nothing keeps the record of the run that did."""
+    def done(self, unit: Unit, made_of: str, taken: Taken, bad_rows: Callable[[], int]) -> None:
+        """Remember what a step took; one that computed nothing keeps the record of the run that did, and counts nothing."""
         self._begun.pop(f"{unit.table} {unit.key}", None)
         name = f"{unit.step} {unit.key}"
         earlier = self._earlier.get(name, {})
         if taken.computed_chunks == 0 and earlier.get("fingerprint") == unit.fingerprint:
             self._steps[name] = {**earlier, "computed_chunks": 0}
         else:
-            made = {"table": unit.table, "fingerprint": unit.fingerprint, "result": made_of, "bad_rows": bad_rows}
+            made = {"table": unit.table, "fingerprint": unit.fingerprint, "result": made_of, "bad_rows": bad_rows()}
             there = {"differences": self.differences} if self.differences else {}
             self._steps[name] = {**made, **asdict(taken), **there}
         self.save()

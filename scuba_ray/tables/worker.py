@@ -6,6 +6,7 @@ and the rest is computed. Both engines call `run_chunk`, so an error means the s
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from scuba_ray.tables.schemas import KEYS
 Value = TypeVar("Value")
 RESUMES = "Finished chunks are kept; running again resumes."
 """How every message of a failed step ends."""
+_log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.5
 """Before a chunk is tried again after a file or network error; doubled each time."""
 
@@ -59,6 +61,8 @@ class StageTask(BoundTask[Stage]):
         except Exception as error:
             if not _is_about_rows(error):
                 raise
+            told = {"step": self.name, "chunk": chunk.index}
+            _log.warning("the chunk failed as a whole; rows at fault are looked for", exc_info=error, extra=told)
             output = self._without_failing(rows, chunk, error)
         check_output(self.stage, output.table)
         part = self.unit.write(chunk, output.table, output.bad)
@@ -136,6 +140,8 @@ def attempt(call: Callable[[], Value], *, step: str, chunk: Chunk | None, retrie
         except OSError as error:
             if again == retries:
                 raise failure(step, error, chunk) from error
+            told = {"step": step} if chunk is None else {"step": step, "chunk": chunk.index}
+            _log.warning("try %d of %d failed: %s", again + 1, retries + 1, error, exc_info=error, extra=told)
             time.sleep(_PAUSE_SECONDS * 2**again)
         except ScubaError:
             raise
