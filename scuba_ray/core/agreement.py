@@ -67,4 +67,5 @@ def _direction(state: SoftmaxState, partitions: list[int]) -> Tensor:
 
 
 def _mean(cosines: list[Tensor], like: Tensor) -> Tensor:
-    return torch.stack(cosines).mean(0) if cosines else torch.full_like(like, torch.nan)
+    # one after the other: see `states.combine`
+    return sum(cosines[1:], start=cosines[0]) / len(cosines) if cosines else torch.full_like(like, torch.nan)

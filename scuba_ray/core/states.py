@@ -90,11 +90,15 @@ def merge(a: SoftmaxState, b: SoftmaxState) -> SoftmaxState:
 
 
 def combine(states: Sequence[SoftmaxState]) -> SoftmaxState:
-    """Merge states of equal shapes, relative to their largest peaks."""
+    """Merge states of equal shapes, relative to their largest peaks.
+
+    Sums go state by state: a reduction over a stack takes another order for the last few voxels, whose last bits would differ.
+    """
     peak_PV = torch.stack([state.peak_PV for state in states]).amax(0)
     kept = [torch.where(state.count_P[:, None] > 0, torch.exp(state.peak_PV - peak_PV), 0.0) for state in states]
     masses = [state.mass_PV * factor for state, factor in zip(states, kept, strict=True)]
-    mass_PV = torch.stack(masses).sum(0)
+    squares = [state.square_PV * factor**2 for state, factor in zip(states, kept, strict=True)]
+    mass_PV = sum(masses[1:], start=masses[0])
     total_PV = torch.where(mass_PV > 0, mass_PV, 1.0)
     norm_PV, direction_PVD = torch.zeros_like(mass_PV), torch.zeros_like(states[0].direction_PVD)
     for state, mine_PV in zip(states, masses, strict=True):
@@ -106,7 +110,7 @@ def combine(states: Sequence[SoftmaxState]) -> SoftmaxState:
         count_P=torch.stack([state.count_P for state in states]).sum(0),
         peak_PV=peak_PV,
         mass_PV=mass_PV,
-        square_PV=torch.stack([state.square_PV * factor**2 for state, factor in zip(states, kept, strict=True)]).sum(0),
+        square_PV=sum(squares[1:], start=squares[0]),
         norm_PV=norm_PV,
         direction_PVD=direction_PVD,
         nearest_PVk=torch.topk(keys, max(state.nearest_PVk.shape[2] for state in states), dim=2).values,
@@ -116,3 +120,10 @@ def combine(states: Sequence[SoftmaxState]) -> SoftmaxState:
 def partition_of(state: SoftmaxState, partition: int) -> SoftmaxState:
     """The state of one partition: a view, whose change changes the state."""
     return SoftmaxState(**{f.name: getattr(state, f.name)[partition : partition + 1] for f in fields(SoftmaxState)})
+
+
+def first_voxels(state: SoftmaxState, voxels: int) -> SoftmaxState:
+    """The state of the first voxels: a view."""
+    return SoftmaxState(
+        **{f.name: getattr(state, f.name)[:, :voxels] if f.name != "count_P" else state.count_P for f in fields(SoftmaxState)}
+    )

@@ -12,9 +12,14 @@ import torch
 from scuba_ray.bank.segments import Segment, Segments
 from scuba_ray.config import ProjectConfig
 from scuba_ray.core.projection import Images, SoftmaxState, attend, empty_state, merge
+from scuba_ray.core.states import first_voxels
 from scuba_ray.core.tree import Forest, Node
 from scuba_ray.protocols import BadRow
 from scuba_ray.tables.schemas import PARTITIONS
+
+ROWS = 32
+"""Directions are filled up to a multiple of this with copies of the first. A matrix product takes other code paths for other
+numbers of rows, whose last bits differ; so a voxel's projection does not depend on how many are asked about with it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class BankHolding:
 
         The nearest images go along the run in one list, which is faster than merging many, and come with its first node.
         """
-        directions = [torch.tensor(question.direction_VD, device=self._device) for question in questions]
+        directions = [self._filled(question.direction_VD) for question in questions]
         forests = [Forest(merge) for _ in questions]
         empty = [self._empty(one, self._settings.nearest) for one in directions]
         nearest = [state.nearest_PVk for state in empty]
@@ -70,7 +75,14 @@ class BankHolding:
         for forest, along_PVk in zip(forests, nearest, strict=True):
             first = min(forest.nodes, key=lambda node: node[1] << node[0])
             forest.nodes[first].nearest_PVk = along_PVk
-        return [{node: state.to("cpu") for node, state in forest.nodes.items()} for forest in forests]
+        return [
+            {node: first_voxels(state, len(question.direction_VD)).to("cpu") for node, state in forest.nodes.items()}
+            for question, forest in zip(questions, forests, strict=True)
+        ]
+
+    def _filled(self, direction_VD: npt.NDArray[np.float32]) -> torch.Tensor:
+        extra = -len(direction_VD) % ROWS if len(direction_VD) else 0
+        return torch.tensor(np.concatenate([direction_VD, direction_VD[:1].repeat(extra, axis=0)]), device=self._device)
 
     def _empty(self, direction_VD: torch.Tensor, nearest: int) -> SoftmaxState:
         voxels, dim = direction_VD.shape

@@ -51,7 +51,7 @@ class Project:
     device: str = "cpu"
 
     name = "project"
-    version = 2
+    version = 3
     table = "projections"
     input_columns = ("voxel_id", "status", "weight")
     input_name = "table voxels"

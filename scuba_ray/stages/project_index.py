@@ -72,7 +72,7 @@ class ProjectIndex:
     resources: Resources
 
     name = "project"
-    version = 1
+    version = 2
     table = "projections"
     input_columns = Project.input_columns
     input_name = Project.input_name

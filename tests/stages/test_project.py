@@ -113,6 +113,17 @@ def test_several_questions_are_answered_as_each_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_segments")
+def test_who_is_asked_about_with_a_voxel_changes_nothing_to_the_last_bit(tmp_path: Path) -> None:
+    write_bank(tmp_path, (40, 3, 0, 57, 11))
+    own = stage(tmp_path)
+    together = projected(own, voxels(75)).table
+    for start, count in [(0, 1), (1, 2), (3, 7), (10, 17), (27, 33), (42, 33)]:
+        alone = projected(own, voxels(75).slice(start, count)).table
+        asked = pa.compute.is_in(together["voxel_id"], value_set=pa.array(range(start, start + count)))
+        assert alone.equals(together.filter(asked).combine_chunks()), (start, count)
+
+
+@pytest.mark.usefixtures("small_segments")
 def test_projections_are_the_one_shot_formula(tmp_path: Path) -> None:
     embedding_KD = torch.tensor(write_bank(tmp_path, (40, 3, 57))).double()
     table = projected(stage(tmp_path), voxels()).table
