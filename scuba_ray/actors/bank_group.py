@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import ray
 from ray.exceptions import RayError, RayTaskError
 
@@ -20,7 +21,7 @@ from scuba_ray.actors import cluster
 from scuba_ray.config import EngineConfig
 from scuba_ray.core.tree import Forest, Node, decompose, runs
 from scuba_ray.errors import ScubaError, WorkerError
-from scuba_ray.protocols import Chunk, GatherTask, Receipt
+from scuba_ray.protocols import Chunk, GatherStage, GatherTask, Receipt, StageOutput
 from scuba_ray.tables.gathering import passes
 from scuba_ray.tables.worker import RESUMES, attempt, set_threads
 
@@ -31,9 +32,12 @@ Place = tuple[Any, Any]
 
 
 class BankGroup:
-    """Holders of everything that a task's `held` names, as many as `max_workers`, segments and cluster allow."""
+    """Holders of everything that a task's `held` names, as many as `max_workers`, segments and cluster allow.
 
-    def __init__(self, config: EngineConfig, task: GatherTask) -> None:
+    A run has parts written (`gather`, of tasks); a service asks for rows (`answer`, of the stage itself).
+    """
+
+    def __init__(self, config: EngineConfig, task: GatherTask | GatherStage) -> None:
         """Start the actors; they load while the driver goes on.
 
         Raises
@@ -96,6 +100,28 @@ class BankGroup:
                 ) from error
             raise WorkerError(f"{task.name} failed: {error}. {RESUMES}") from error
 
+    def answer(self, stage: GatherStage, rows: pa.Table) -> StageOutput:
+        """What `stage` makes of some rows, computed and finished on the actors; nothing is written.
+
+        Raises
+        ------
+        ScubaError
+            The stage's own; WorkerError for anything unexpected, or when actors are lost more than `retries` times.
+        """
+        shared, chunk = ray.put(stage), Chunk(0, 0, rows.num_rows)
+        question = ray.put(attempt(partial(stage.question, rows), step=stage.name, chunk=chunk, retries=self._retries))
+        answer, actor = self._merged(shared, [chunk], [question])[0]
+        try:
+            output: StageOutput = ray.get(actor.finish.remote(shared, chunk, question, answer))
+        except RayError as error:
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            if isinstance(cause, ScubaError):
+                raise cause from None
+            raise WorkerError(
+                f"{stage.name}: its workers failed, or were lost more often than they are replaced: {cluster.first_line(cause)}"
+            ) from error
+        return output
+
     def _gather(self, task: GatherTask, chunks: Sequence[Chunk]) -> Iterator[Receipt]:
         shared = ray.put(task)
         coming = enumerate(passes(task, chunks))
@@ -112,6 +138,13 @@ class BankGroup:
         questions = [
             ray.put(attempt(partial(task.question, chunk), step=task.name, chunk=chunk, retries=self._retries)) for chunk in group
         ]
+        receipts = []
+        for chunk, question, (answer, actor) in zip(group, questions, self._merged(shared, group, questions), strict=True):
+            receipts.append(actor.write.remote(shared, chunk, question, answer))
+        return receipts
+
+    def _merged(self, shared: Any, group: Sequence[Chunk], questions: Sequence[Any]) -> list[Place]:
+        """Put questions to all actors; returns where each one's answer of all segments comes to lie."""
         forests = [Forest(partial(_merge, shared, chunk)) for chunk in group]
         for actor, run in zip(self._actors, self._runs, strict=True):
             nodes = decompose(*run)
@@ -120,11 +153,7 @@ class BankGroup:
             for forest in forests:
                 for node in nodes:
                     forest.add(node, (next(answers), actor))
-        receipts = []
-        for chunk, question, forest in zip(group, questions, forests, strict=True):
-            answer, actor = forest.fold()
-            receipts.append(actor.write.remote(shared, chunk, question, answer))
-        return receipts
+        return [forest.fold() for forest in forests]
 
 
 def _merge(task: Any, chunk: Chunk, left: Place, right: Place) -> Place:
@@ -144,7 +173,7 @@ def _next(pending: dict[Any, int]) -> Receipt:
 class Holder:
     """One actor. An error of holding is kept and told at the first question: raised here, Ray would take it for a lost worker."""
 
-    def __init__(self, task: GatherTask, run: tuple[int, int], threads: int, retries: int) -> None:
+    def __init__(self, task: GatherTask | GatherStage, run: tuple[int, int], threads: int, retries: int) -> None:
         set_threads(threads)
         self._task = task
         self._nodes: list[Node] = decompose(*run)
@@ -171,3 +200,7 @@ class Holder:
     def write(self, task: GatherTask, chunk: Chunk, question: Any, answer: Any) -> Receipt:
         """Write the part of a chunk whose answer is complete."""
         return attempt(partial(task.write, chunk, question, answer), step=task.name, chunk=chunk, retries=self._retries)
+
+    def finish(self, stage: GatherStage, chunk: Chunk, question: Any, answer: Any) -> StageOutput:
+        """The rows of a question whose answer is complete."""
+        return attempt(partial(stage.finish, question, answer), step=stage.name, chunk=chunk, retries=self._retries)

@@ -17,6 +17,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from scuba_ray.actors import cluster
+from scuba_ray.actors.room import room_for
 from scuba_ray.bank.index import BankIndex, info_of
 from scuba_ray.bank.shards import BankFolder, open_bank
 from scuba_ray.errors import ScubaError, WorkerError
@@ -103,7 +104,7 @@ def start_index(
     bank = open_bank(location, backbone)
     info_of(bank)
     resources = resources or Resources(cpus=float(threads), gpus=1.0 if device.startswith("cuda") else 0.0)
-    cluster.room_for("index", 1, resources)
+    room_for("index", 1, resources)
     actor = ray.remote(Searcher).options(
         max_restarts=retries,
         max_task_retries=retries,
@@ -126,14 +127,19 @@ class Searcher:
         """See `IndexActor.nearest`."""
         self._index = self._index or BankIndex(self._bank, **self._how)
         cos_Qk, row_Qk = self._index.nearest(direction_QD, k)
-        query_N, rank_N = np.nonzero(row_Qk >= 0)
-        row_N = row_Qk[query_N, rank_N]
-        columns = {
-            "query": query_N,
-            "rank": rank_N,
-            "row": row_N,
-            "image_id": self._bank.ids(row_N),
-            "uri": self._bank.ids(row_N, "uri"),
-            "cosine": cos_Qk[query_N, rank_N],
-        }
-        return pa.table(columns, schema=NEAREST)
+        return nearest_table(self._bank, cos_Qk, row_Qk)
+
+
+def nearest_table(bank: BankFolder, cos_Qk: npt.NDArray[np.float32], row_Qk: npt.NDArray[np.int64]) -> pa.Table:
+    """What a search found, as a table of schema `NEAREST`; places without a row (-1) are left out."""
+    query_N, rank_N = np.nonzero(row_Qk >= 0)
+    row_N = row_Qk[query_N, rank_N]
+    columns = {
+        "query": query_N,
+        "rank": rank_N,
+        "row": row_N,
+        "image_id": bank.ids(row_N),
+        "uri": bank.ids(row_N, "uri"),
+        "cosine": cos_Qk[query_N, rank_N],
+    }
+    return pa.table(columns, schema=NEAREST)
