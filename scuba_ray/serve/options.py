@@ -13,7 +13,7 @@ RETRY_AFTER_SECONDS = 1.0
 """What a client that found all queues full is told to wait."""
 _HEALTH_PERIOD_SECONDS = 5.0
 _HEALTH_TIMEOUT_SECONDS = 30.0
-"""A replica that says nothing for so long is replaced. Models compute in a thread of their own, so a healthy one always answers."""
+"""A replica that says nothing for so long is replaced. Models compute in a thread of their own: a healthy one always answers."""
 _STARTS = 3
 """A model that could not be loaded is tried so often before the application says why."""
 
@@ -42,4 +42,6 @@ def options(replicas: ReplicasConfig) -> dict[str, Any]:
 
 def deployment(model: type, replicas: ReplicasConfig) -> serve.Deployment:
     """The deployment of a class (named like it), ready to `.bind` what its constructor takes."""
+    if not getattr(model, "on_device", True):
+        replicas = replicas.model_copy(update={"gpus": 0.0})
     return serve.deployment(model, name=model.__name__, **options(replicas))
