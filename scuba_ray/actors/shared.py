@@ -5,14 +5,9 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+from scuba_ray.actors import nodes
 from scuba_ray.errors import ConfigError
 from scuba_ray.tables import files
-
-ANSWER_SECONDS = 60.0
-"""How long a node may take to say what it sees; a worker process has to start there first."""
 
 
 def check_shared(path: str) -> None:
@@ -41,21 +36,15 @@ def check_shared(path: str) -> None:
 
 def _blind_nodes(probe: str) -> list[str]:
     """Addresses of the nodes that do not see the probe file, or do not answer."""
-    sees = ray.remote(num_cpus=0, max_retries=0)(_exists)
-    asked = {
-        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(probe): node
-        for node in ray.nodes()
-        if node["Alive"]
-    }
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
-    blind = [f"{asked[reference]['NodeManagerAddress']} (no answer)" for reference in silent]
-    for reference in answered:
-        try:
-            if not ray.get(reference):
-                blind.append(asked[reference]["NodeManagerAddress"])
-        except ray.exceptions.RayError as error:
-            blind.append(f"{asked[reference]['NodeManagerAddress']} ({type(error).__name__})")
-    return sorted(blind)
+    blind = []
+    for answer in nodes.ask(_exists, probe):
+        if not answer.in_time:
+            blind.append(f"{answer.node} (no answer)")
+        elif answer.failure is not None:
+            blind.append(f"{answer.node} ({type(answer.failure).__name__})")
+        elif not answer.value:
+            blind.append(answer.node)
+    return blind
 
 
 def _exists(path: str) -> bool:
