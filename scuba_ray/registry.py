@@ -51,6 +51,8 @@ SEAMS: dict[str, dict[str, str]] = {
         "beyond_nouns": "scuba_ray.analyses.beyond_nouns:BeyondNouns",
         "comparison": "scuba_ray.analyses.comparison:Comparison",
         "nouns": "scuba_ray.analyses.nouns:Nouns",
+        "person": "scuba_ray.analyses.person:Person",
+        "selectivity": "scuba_ray.analyses.selectivity:Selectivity",
         "support": "scuba_ray.analyses.support:Support",
         "recovery": "scuba_ray.analyses.recovery:Recovery",
         "synthesis": "scuba_ray.analyses.synthesis:Synthesis",

@@ -21,3 +21,10 @@ class NounsConfig(Part):
 class BeyondNounsConfig(NounsConfig):
     # as for nouns; spaCy also finds who does what to what
     pass
+
+
+class PersonConfig(Part):
+    # nouns that name people beside those of `models/people.py`, in the singular
+    also: tuple[str, ...] = ()
+    # nouns of that list that do not count
+    never: tuple[str, ...] = ()
