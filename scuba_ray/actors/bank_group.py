@@ -9,6 +9,7 @@ made again when they are needed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow as pa
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from scuba_ray import logs
 from scuba_ray.actors import cluster
 from scuba_ray.config import EngineConfig
 from scuba_ray.core.tree import Forest, Node, decompose, runs
@@ -27,6 +29,8 @@ from scuba_ray.tables.worker import RESUMES, attempt, set_threads
 
 _IN_FLIGHT = 2
 """Passes asked for at a time: while the answers of one are merged and written, the bank is read for the next."""
+_NOTES_SECONDS = 5.0
+"""How long an actor may take to hand over what it has to log; one that is being replaced takes longer."""
 Place = tuple[Any, Any]
 """Reference to an answer, and the actor that has it."""
 
@@ -87,7 +91,9 @@ class BankGroup:
             for receipt in self._gather(task, chunks):
                 yield receipt
                 done += 1
+            self._tell()
         except RayError as error:
+            self._tell()
             cause = error.cause if isinstance(error, RayTaskError) else error
             if isinstance(cause, ScubaError):
                 cause.add_note(str(error))
@@ -121,6 +127,12 @@ class BankGroup:
                 f"{stage.name}: its workers failed, or were lost more often than they are replaced: {cluster.first_line(cause)}"
             ) from error
         return output
+
+    def _tell(self) -> None:
+        """Log what the actors had to say; a lost one has taken it along."""
+        for asked in [actor.notes.remote() for actor in self._actors]:
+            with contextlib.suppress(RayError):
+                logs.tell_again(ray.get(asked, timeout=_NOTES_SECONDS))
 
     def _gather(self, task: GatherTask, chunks: Sequence[Chunk]) -> Iterator[Receipt]:
         shared = ray.put(task)
@@ -175,6 +187,9 @@ class Holder:
 
     def __init__(self, task: GatherTask | GatherStage, run: tuple[int, int], threads: int, retries: int) -> None:
         set_threads(threads)
+        self._notes: list[str] = []
+        self._kept = contextlib.ExitStack()
+        self._kept.enter_context(logs.kept(self._notes))
         self._task = task
         self._nodes: list[Node] = decompose(*run)
         self._retries = retries
@@ -183,6 +198,12 @@ class Holder:
             self._holding = attempt(partial(task.hold, *run), step=task.name, chunk=None, retries=retries)
         except ScubaError as error:
             self._failure = error
+
+    def notes(self) -> list[str]:
+        """What was logged here since this was asked last, as lines."""
+        notes = list(self._notes)
+        self._notes.clear()
+        return notes
 
     def answer(self, chunk: Chunk, *questions: Any) -> Any:
         """Answers at each node of this run, question by question: one return value for each (a lone one is returned bare)."""

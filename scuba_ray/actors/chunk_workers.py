@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from scuba_ray import logs
 from scuba_ray.errors import ConfigError, ContractError, DataError, ScubaError, WorkerError
 from scuba_ray.protocols import Chunk, ChunkTask, Receipt
 from scuba_ray.tables.worker import attempt, set_threads, set_up
@@ -22,6 +23,8 @@ CHUNK = ("index", "start", "stop")
 _TOLD = ("rows", "bad_rows", "seconds", "bytes", "sha256")
 """What a receipt says of its chunk, in the order of its fields."""
 _ERROR = [("error", pa.string()), ("message", pa.string()), ("trace", pa.string())]
+_NOTES = ("notes", pa.list_(pa.string()))
+"""What was logged of the chunk, as lines: the driver logs them again."""
 _ANSWER = pa.schema(
     [
         *((name, pa.int64()) for name in CHUNK),
@@ -31,9 +34,10 @@ _ANSWER = pa.schema(
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
         *_ERROR,
+        _NOTES,
     ]
 )
-_PREPARED = pa.schema([*((name, pa.int64()) for name in CHUNK), ("prepared", pa.large_binary()), *_ERROR])
+_PREPARED = pa.schema([*((name, pa.int64()) for name in CHUNK), ("prepared", pa.large_binary()), *_ERROR, _NOTES])
 _KINDS: dict[str, type[ScubaError]] = {kind.__name__: kind for kind in (ConfigError, DataError, ContractError, WorkerError)}
 
 
@@ -49,13 +53,17 @@ class Preparer:
     def __call__(self, descriptors: pa.Table) -> pa.Table:
         """Prepare the chunk described (one, by `batch_size`)."""
         chunk = _chunk(descriptors)
-        rows: list[pa.Table] = []
-        error = _error_of(
-            lambda: rows.append(attempt(lambda: self.task.prepare(chunk), step=self.task.name, chunk=chunk, retries=self.retries))
-        )
+        rows, notes = list[pa.Table](), list[str]()
+        with logs.kept(notes):
+            error = _error_of(
+                lambda: rows.append(
+                    attempt(lambda: self.task.prepare(chunk), step=self.task.name, chunk=chunk, retries=self.retries)
+                )
+            )
         columns = [pa.array([getattr(chunk, name)], pa.int64()) for name in CHUNK]
         columns.append(_packed(rows[0]) if rows else pa.nulls(1, pa.large_binary()))
         columns += [pa.array([error.get(name)], kind) for name, kind in _ERROR]
+        columns.append(pa.array([notes], _NOTES[1]))
         return pa.Table.from_arrays(columns, schema=_PREPARED)
 
 
@@ -73,10 +81,13 @@ class ChunkWorker:
         chunk = _chunk(descriptors)
         answer: dict[str, Any] = {name: getattr(chunk, name) for name in CHUNK}
         prepared = "prepared" in descriptors.column_names
+        notes: list[str] = descriptors["notes"][0].as_py() if prepared else []
         if prepared and descriptors["error"][0].is_valid:
             answer |= descriptors.select([name for name, _ in _ERROR]).to_pylist()[0]
         else:
-            answer |= _error_of(lambda: answer.update(self._run(chunk, descriptors["prepared"][0] if prepared else None)))
+            with logs.kept(notes):
+                answer |= _error_of(lambda: answer.update(self._run(chunk, descriptors["prepared"][0] if prepared else None)))
+        answer["notes"] = notes
         return pa.Table.from_pylist([answer], _ANSWER)
 
     def _run(self, chunk: Chunk, prepared: pa.LargeBinaryScalar | None) -> dict[str, Any]:
@@ -89,7 +100,11 @@ class ChunkWorker:
 
 
 def receipt_of(answer: dict[str, Any]) -> Receipt:
-    """A worker's answer as a receipt; raises the error it tells of, with the worker's traceback as a note."""
+    """A worker's answer as a receipt; raises the error it tells of, with the worker's traceback as a note.
+
+    What the worker had to say is logged.
+    """
+    logs.tell_again(answer["notes"])
     if answer["error"] is not None:
         error = _KINDS[answer["error"]](answer["message"])
         error.add_note(answer["trace"])

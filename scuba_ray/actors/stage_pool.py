@@ -10,6 +10,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Generator, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import ray
@@ -20,6 +21,7 @@ from ray.util.annotations import RayDeprecationWarning
 from scuba_ray.actors import cluster, shared
 from scuba_ray.actors.bank_group import BankGroup
 from scuba_ray.actors.chunk_workers import CHUNK, ChunkWorker, Preparer, receipt_of
+from scuba_ray.actors.metrics import Metrics
 from scuba_ray.config import EngineConfig
 from scuba_ray.errors import ScubaError, WorkerError
 from scuba_ray.protocols import Chunk, ChunkTask, GatherTask, Receipt, Resources
@@ -76,11 +78,12 @@ class RayEngine:
             return
         preparers = min(self.config.decoders, len(chunks)) if task.preparation is not None else 0
         pool = self._pool(task, len(chunks), preparers)
+        counted = self._metrics.step(task.tags, len(chunks), pictures=task.preparation is not None)
         done = 0
         try:
             with _quiet(), contextlib.closing(_answers(self.config, task, chunks, pool, preparers)) as answers:
                 for answer in answers:
-                    yield receipt_of(answer)
+                    yield counted(receipt_of(answer))
                     done += 1
         except ScubaError:
             raise
@@ -99,10 +102,16 @@ class RayEngine:
         if self._group is None:
             self._group = BankGroup(self.config, task)
         try:
-            yield from self._group.gather(task, chunks)
+            counted = self._metrics.step(task.tags, len(chunks))
+            for receipt in self._group.gather(task, chunks):
+                yield counted(receipt)
         except BaseException:  # whatever ended it, a closed generator too: work that was asked for must not go on
             self._end_group()
             raise
+
+    @cached_property
+    def _metrics(self) -> Metrics:
+        return Metrics()
 
     def _end_group(self) -> None:
         if self._group is not None:

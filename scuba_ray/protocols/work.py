@@ -194,6 +194,11 @@ class ChunkTask(Protocol):
     def resources(self) -> Resources: ...
 
     @property
+    def tags(self) -> Mapping[str, str]:
+        """What metrics of its chunks are labelled by: `step`, `table` and `run`."""
+        ...
+
+    @property
     def preparation(self) -> Resources | None:
         """What a worker that only prepares holds; None if chunks need no preparing."""
         ...
@@ -217,6 +222,11 @@ class GatherTask(Protocol):
 
     @property
     def resources(self) -> Resources: ...
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """What metrics of its chunks are labelled by: `step`, `table` and `run`."""
+        ...
 
     @property
     def segments(self) -> int: ...

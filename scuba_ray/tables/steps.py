@@ -7,30 +7,40 @@ step again, but nothing after it.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
-from typing import Any
+from types import TracebackType
+from typing import Any, ParamSpec
 
 import pyarrow as pa
 
+from scuba_ray import logs
 from scuba_ray.errors import ConfigError, DataError, ScubaError
 from scuba_ray.protocols import Analysis, Chunk, Engine, GatherStage, Receipt, Stage
-from scuba_ray.tables import files
+from scuba_ray.tables import run_log
 from scuba_ray.tables.columns import concatenated
 from scuba_ray.tables.fingerprint import fingerprint
 from scuba_ray.tables.gathering import GatherStageTask
+from scuba_ray.tables.naming import ANALYSIS_KEY, analysis_made_of, cut, made_of
 from scuba_ray.tables.progress import Progress, Result, Scratch, Taken
+from scuba_ray.tables.record import RunRecord
 from scuba_ray.tables.store import RunFolder, Unit
 from scuba_ray.tables.worker import RESUMES, StageTask, run_chunk
 
-ANALYSIS_KEY = "run"
-"""An analysis reads all subjects at once: its table has one unit."""
+Facts = ParamSpec("Facts")
+_log = logging.getLogger(__name__)
 
 
 class Steps:
-    """Completes steps in a run folder. The engine starts with the first chunk that must be computed, not before."""
+    """Completes steps in a run folder. The engine starts with the first chunk that must be computed, not before.
+
+    `with steps:` writes the run's log meanwhile, every line with `run_id`.
+    """
+
+    dry = False
+    """Whether steps are only looked up (`tables/planned.py`), so that nothing may be written."""
 
     def __init__(
         self,
@@ -44,20 +54,22 @@ class Steps:
         self.run = run
         self._make_engine = engine
         self._engine: Engine | None = None
-        self._about = dict(about)
-        self._earlier = _earlier_run(run)
-        self._records: dict[str, dict[str, Any]] = {}
+        self.run_id = logs.new_run_id()
+        """Of this call; a run that is resumed has another one. Lines of the log, metrics and `run.json` say it."""
+        self.record = RunRecord(run, {**about, "run_id": self.run_id})
         self.results: list[Result] = []
         """What has been completed, in order."""
-        self.warnings: list[str] = []
-        """What a reader of the numbers should know; `run.json` has them."""
         self._listen = listen or (lambda progress: None)
         self._stack = ExitStack()
 
     def __enter__(self) -> Steps:
+        self._stack.enter_context(run_log.written(self.run.location, self.run_id))
+        _log.info("a run begins in %s", self.run.location)
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            _log.error("the run ends before it is complete: %s", str(error) or type(error).__name__, exc_info=error)
         self._stack.close()
 
     def complete(
@@ -102,15 +114,18 @@ class Steps:
         """
         if rows == 0 and not may_be_empty:
             raise DataError(f"step {stage.name} ({key}): {stage.input_name} has no rows, so there is nothing to compute")
-        made_of = _made_of(stage, [*inputs, _made_of(scratch.stage, inputs)] if scratch else inputs)
-        chunks = cut(rows, chunk) or [Chunk(0, 0, 0)]
-        unit = self.run.begin(step=stage.name, table=stage.table, key=key, fingerprint=fingerprint(made_of, rows, chunk))
+        made = made_of(stage, inputs, scratch)
+        chunks = cut(rows, chunk)
+        unit = self.run.begin(step=stage.name, table=stage.table, key=key, fingerprint=fingerprint(made, rows, chunk))
         began = time.perf_counter()
         missing = self.run.missing(unit, chunks)
+        if missing:
+            self.record.begin(unit)
         if missing and scratch:
             self.complete(scratch.stage, key=key, rows=scratch.rows, chunk=scratch.chunk, inputs=inputs, here=here)
             began = time.perf_counter()
-        receipts = self._compute(stage, unit, chunks, missing, here) if missing else []
+        with logs.about(step=stage.name, key=key):
+            receipts = self._compute(stage, unit, chunks, missing, here) if missing else []
         self.run.finish(unit, chunks, receipts)
         if scratch:
             self._discard(scratch.stage, key)
@@ -119,7 +134,7 @@ class Steps:
         waiting = self.run.waiting(unit, chunks)
         if waiting:
             # what is not whole has a name of its own: later steps are computed again once it is
-            made_of = fingerprint(made_of, waiting)
+            made = fingerprint(made, waiting)
             self.warn(
                 f"step {stage.name} ({key}): {len(waiting)} of {rows} rows of {stage.input_name} are left to the next run"
                 f"{self._why(unit, chunks)}"
@@ -127,7 +142,7 @@ class Steps:
         elif written == 0 and not may_be_empty:
             why = self._why(unit, chunks)
             raise DataError(f"step {stage.name} ({key}): not one of the {rows} rows of {stage.input_name} gave a result{why}")
-        return self._done(unit, made_of, taken, chunks)
+        return self._done(unit, made, taken, chunks)
 
     def analyse(self, analysis: Analysis) -> Result:
         """Complete an analysis of the tables that steps have completed so far, in this process.
@@ -143,44 +158,53 @@ class Steps:
             raise ConfigError(
                 f"analysis {analysis.name} reads the table {name!r}, which this run does not write; it writes {known}"
             )
-        inputs = [result.fingerprint for results in tables.values() for result in results]
-        table = f"analyses/{analysis.name}"
-        made_of = fingerprint(table, analysis.version, analysis.fingerprint(), inputs)
-        unit = self.run.begin(step=analysis.name, table=table, key=ANALYSIS_KEY, fingerprint=made_of)
+        table, made = f"analyses/{analysis.name}", analysis_made_of(analysis, self.results)
+        unit = self.run.begin(step=analysis.name, table=table, key=ANALYSIS_KEY, fingerprint=made)
         whole = [Chunk(0, 0, 1)]
         began = time.perf_counter()
         missing = self.run.missing(unit, whole)
         if missing:
+            self.record.begin(unit)
             unit.write(
                 whole[0], analysis.run({name: self._read(tables[name], columns) for name, columns in analysis.inputs.items()})
             )
         self.run.finish(unit, whole)
         written = self.run.rows(table, ANALYSIS_KEY)
         taken = Taken(1, written, 1, len(missing), round(time.perf_counter() - began, 3))
-        return self._done(unit, made_of, taken, whole)
+        return self._done(unit, made, taken, whole)
 
     def once(self, name: str, inputs: Sequence[str], make: Callable[[], str]) -> str:
         """Make a file of the run from everything completed so far, unless the same made it before; return its location."""
-        made_of = fingerprint(name, list(inputs), [result.fingerprint for result in self.results])
-        earlier = self._earlier.get(name, {})
-        began = time.perf_counter()
-        if earlier.get("fingerprint") == made_of and self._has_file(earlier["file"]):
-            self._records[name] = earlier
-        else:
+        made = fingerprint(name, list(inputs), [result.fingerprint for result in self.results])
+        file = self.record.file(name, made)
+        if file is None:
+            began = time.perf_counter()
             file = make().removeprefix(f"{self.run.location}/")
-            self._records[name] = {"file": file, "fingerprint": made_of, "seconds": round(time.perf_counter() - began, 3)}
-        self._save()
-        return f"{self.run.location}/{self._records[name]['file']}"
+            self.record.file_made(name, made, file, time.perf_counter() - began)
+        return f"{self.run.location}/{file}"
 
     def note(self, **facts: Any) -> None:
         """Have `run.json` say something of the whole run, such as how often a service was asked."""
-        self._about.update(facts)
+        self.record.about.update(facts)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the numbers should know; `run.json` has them."""
+        return self.record.warnings
 
     def warn(self, *messages: str) -> None:
         """Note what a reader of the numbers should know."""
-        self.warnings += messages
+        self.record.warnings += messages
+        for message in messages:
+            _log.warning("%s", message)
 
-    # ------------------------------------------------------------------------------------------ running and recording
+    def caution(self, look: Callable[Facts, Iterable[str]], *args: Facts.args, **kwargs: Facts.kwargs) -> None:
+        """Note what a look at finished tables says that a reader of the numbers should know."""
+        self.warn(*look(*args, **kwargs))
+
+    def remove(self, table: str, key: str) -> None:
+        """Delete a unit that this run does not make."""
+        self.run.remove(table, key)
 
     def _compute(
         self, stage: Stage | GatherStage, unit: Unit, chunks: Sequence[Chunk], missing: Sequence[Chunk], here: bool
@@ -196,8 +220,10 @@ class Steps:
             self._listen(Progress(stage.name, unit.key, done, len(chunks), rows_done, chunks[-1].stop, bad, seconds, resumed))
 
         tell()
+        _log.info("%d of %d chunks are to be computed", len(missing), len(chunks))
         try:
             for receipt in self._receipts(stage, unit, missing, here):
+                _log.info("a chunk is done", extra=_facts(receipt))
                 done += 1
                 receipts.append(receipt)
                 rows_done += receipt.chunk.stop - receipt.chunk.start
@@ -209,12 +235,13 @@ class Steps:
                 f"{done} of its {len(chunks)} chunks and all earlier steps are kept in {self.run.location}; "
                 "run the same command again to resume"
             ) from error
+        _log.info("the step is computed", extra={"seconds": round(time.perf_counter() - began, 3), "bad_rows": bad})
         return receipts
 
     def _receipts(self, stage: Stage | GatherStage, unit: Unit, chunks: Sequence[Chunk], here: bool) -> Iterator[Receipt]:
         if isinstance(stage, GatherStage):
-            return self._running_engine().gather(GatherStageTask(stage, unit), chunks)
-        task = StageTask(stage, unit)
+            return self._running_engine().gather(GatherStageTask(stage, unit, self.run_id), chunks)
+        task = StageTask(stage, unit, self.run_id)
         return _in_this_process(task, chunks) if here else self._running_engine().map(task, chunks)
 
     def _running_engine(self) -> Engine:
@@ -228,56 +255,29 @@ class Steps:
         """Columns of a table, of the units completed by this run only."""
         return concatenated([self.run.read(result.table, key=result.key, columns=columns) for result in results])
 
-    def _done(self, unit: Unit, made_of: str, taken: Taken, chunks: Sequence[Chunk]) -> Result:
-        """Remember what the step took; one that computed nothing keeps the record of the run that did."""
-        name = f"{unit.step} {unit.key}"
-        earlier = self._earlier.get(name, {})
-        if taken.computed_chunks == 0 and earlier.get("fingerprint") == unit.fingerprint:
-            self._records[name] = {**earlier, "computed_chunks": 0}
-        else:
-            self._records[name] = {
-                "table": unit.table,
-                "fingerprint": unit.fingerprint,
-                "result": made_of,
-                "bad_rows": self.run.bad_rows(unit, chunks),
-                **asdict(taken),
-            }
-        self._save()
-        self.results.append(Result(unit.table, unit.key, made_of, taken.rows))
+    def _done(self, unit: Unit, made: str, taken: Taken, chunks: Sequence[Chunk]) -> Result:
+        """Remember what the step made and took."""
+        self.record.done(unit, made, taken, lambda: self.run.bad_rows(unit, chunks))
+        self.results.append(Result(unit.table, unit.key, made, taken.rows, taken.chunks))
         return self.results[-1]
 
     def _discard(self, stage: Stage, key: str) -> None:
         """Delete what a step made for the next one only. It is no result of the run; what it took stays on record."""
         self.results = [result for result in self.results if (result.table, result.key) != (stage.table, key)]
         self.run.remove(stage.table, key)
-        name = f"{stage.name} {key}"
-        if name not in self._records and name in self._earlier:
-            self._records[name] = {**self._earlier[name], "computed_chunks": 0}
-
-    def _save(self) -> None:
-        """Write `run.json` after every step: a run that is killed has told how far it came."""
-        self.run.write_run_json({**self._about, "warnings": self.warnings, "steps": {**self._earlier, **self._records}})
+        self.record.discarded(stage.name, stage.table, key)
 
     def close_record(self, *, with_earlier: bool = False) -> None:
         """Write `run.json` with this run's steps only: what an earlier configuration did is no part of a complete run.
 
         A bank keeps the `earlier` steps too: its other collections are part of it.
         """
-        steps = {**self._earlier, **self._records} if with_earlier else self._records
-        self.run.write_run_json({**self._about, "warnings": self.warnings, "steps": steps, "complete": True})
-
-    def _has_file(self, name: str) -> bool:
-        folder, _, file = name.rpartition("/")
-        return file in files.names(self.run.location, folder)
+        self.record.close(with_earlier=with_earlier)
+        _log.info("every step is complete")
 
     def _why(self, unit: Unit, chunks: Sequence[Chunk]) -> str:
         bad = self.run.first_bad_row(unit, chunks)
         return f"; the first: {bad.key}: {bad.reason}" if bad else ""
-
-
-def _made_of(stage: Stage | GatherStage, inputs: Sequence[str]) -> str:
-    """What a result is named by: settings and version of what makes it, and what that reads."""
-    return fingerprint(stage.name, stage.version, stage.table, stage.fingerprint(), list(inputs))
 
 
 def _in_this_process(task: StageTask, chunks: Sequence[Chunk]) -> Iterator[Receipt]:
@@ -286,15 +286,7 @@ def _in_this_process(task: StageTask, chunks: Sequence[Chunk]) -> Iterator[Recei
         yield run_chunk(task, chunk, retries=0)
 
 
-def cut(rows: int, size: int) -> list[Chunk]:
-    """Cut `rows` into chunks of `size`; the last may be shorter."""
-    return [Chunk(index, start, min(start + size, rows)) for index, start in enumerate(range(0, rows, size))]
-
-
-def _earlier_run(run: RunFolder) -> dict[str, Any]:
-    """The steps of the run before, as `run.json` has them. They hold timings only, so a damaged file is no more than a loss."""
-    try:
-        steps: dict[str, Any] = run.read_run_json().get("steps", {})
-    except DataError:
-        return {}
-    return steps
+def _facts(receipt: Receipt) -> dict[str, Any]:
+    """What a line of the log says of a chunk."""
+    told = {"seconds": round(receipt.seconds, 3), "rows": receipt.rows, "bad_rows": receipt.bad_rows}
+    return {"chunk": receipt.chunk.index, **told}

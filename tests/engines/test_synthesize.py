@@ -17,7 +17,7 @@ from scuba_ray.pipeline import run as complete_run
 from scuba_ray.protocols import Engine, Resources
 from scuba_ray.stages.study import open_study
 from scuba_ray.stages.synthesize import Synthesize
-from scuba_ray.tables.steps import cut
+from scuba_ray.tables.naming import cut
 from scuba_ray.tables.store import RunFolder
 from scuba_ray.tables.worker import StageTask
 from tests.models.tiny_diffusion import write_diffusion
