@@ -71,7 +71,10 @@ def test_page_is_whole_and_points_nowhere_outside(text: str) -> None:
     own = "".join(whole.texts["style"]) + whole.texts["script"][-1]
     outside = re.findall(r"""(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}[^\s'"]*""", own)
     assert set(outside) <= {"http://www.w3.org/2000/svg"}, "an XML namespace is a name, nothing else may be named"
-    assert not re.search(r"@import|\burl\((?!\$\{sheetLinks)|\bfetch\(|XMLHttpRequest|import\(", own)
+    assert not re.search(r"@import|\burl\((?!\$\{sheetLinks)|\bfetch\((?!SERVICE,)|XMLHttpRequest|import\(", own)
+    (policy,) = [value for tag, name, value in whole.attributes if (tag, name) == ("meta", "content") and "default-src" in value]
+    assert "default-src 'none'" in policy and "connect-src" not in policy, "the query box may ask where a service allows it only"
+    assert not [name for tag, name, _ in whole.attributes if tag == "html" and name == "data-service"]
 
 
 def test_captions_cannot_end_the_element_they_are_in(text: str, data: Any) -> None:

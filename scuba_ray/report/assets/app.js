@@ -4,6 +4,7 @@ const state = { set: null, map: "roi", row: -1, hidden: new Set(), words: [], ce
 let stage = null;
 const surfaces = [];
 const table = new VoxelTable({ choose: (row) => choose(row, { reveal: true }) });
+const query = new QueryBox({ set: () => state.set, show: (key) => { colourBy(key); repaint(); }, choose: (row) => choose(row, { reveal: true }) });
 
 // -------------------------------------------------------------------------------------------------- what is shown
 
@@ -33,6 +34,14 @@ function repaint() {
   const { set, map, passing } = state;
   if (!stage || set.geometry == null) return;
   stage.paint(stage.hemispheres.map(({ count }, h) => paint(set, h, count, map, (row) => passing[row] === 1)));
+}
+
+/** Take a map of the set for its colours, regions if it has no such map; the menu lists what it has. */
+function colourBy(key) {
+  const maps = [{ key: "roi", label: "Region" }, ...state.set.maps];
+  state.map = maps.some((one) => one.key === key) ? key : "roi";
+  $("map").replaceChildren(...maps.map((one) => make("option", { value: one.key, text: one.label, selected: one.key === state.map })));
+  legend();
 }
 
 function legend() {
@@ -124,9 +133,6 @@ function openNumber(number) {
   const silent = set.caption.filter((caption) => caption < 0).length;
   const said = silent ? `${several(silent, "voxel has", "voxels have")} no caption` : "a caption for every voxel";
   $("subtitle").textContent = `Subject ${set.subject} · backbone ${set.backbone} · ${said}`;
-  const maps = [{ key: "roi", label: "Region" }, ...set.maps];
-  if (!maps.some((one) => one.key === state.map)) state.map = "roi";
-  $("map").replaceChildren(...maps.map(({ key, label }) => make("option", { value: key, text: label, selected: key === state.map })));
   drawOverview($("overview"), set);
   drawSections($("sections"), set);
   table.load(set);
@@ -153,8 +159,9 @@ function openNumber(number) {
     lost ? `${several(lost, "voxel has", "voxels have")} no vertex on this surface, and ${lost === 1 ? "is" : "are"} in the table only.` : "",
     set.geometry == null ? "" : "A anterior, S superior.",
   ].join(" ").trim();
-  legend();
+  colourBy(state.map);
   refilter();
+  query.moved();
   choose(-1);
 }
 
