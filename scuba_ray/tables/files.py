@@ -121,6 +121,18 @@ def sizes(location: str, folder: str) -> dict[str, int]:
     return {entry.base_name: entry.size for entry in entries if entry.type == pafs.FileType.File}
 
 
+def walk(location: str) -> dict[str, int]:
+    """All files below `location`, by their path inside it, with their bytes; none if there is no such folder."""
+    files, root = filesystem(location)
+    entries = files.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
+    return {entry.path.removeprefix(f"{root}/"): entry.size for entry in entries if entry.type == pafs.FileType.File}
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that a writer had not finished."""
+    return _TEMPORARY.match(name) is not None
+
+
 def names(location: str, folder: str) -> set[str]:
     """Names of the files in `folder` of `location`, none if there is no such folder."""
     return set(sizes(location, folder))
@@ -139,7 +151,7 @@ def clean(location: str, folder: str) -> None:
     if not is_local(location):
         return
     for name in names(location, folder):
-        if _TEMPORARY.match(name):
+        if is_temporary(name):
             (Path(location) / folder / name).unlink(missing_ok=True)
 
 
