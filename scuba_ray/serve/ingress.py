@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
+import pyarrow as pa
 from fastapi import FastAPI, Path, Query
+from pydantic import BaseModel
 from ray import serve
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from scuba_ray import __version__
 from scuba_ray.config import RunConfig, ServeConfig
@@ -21,8 +25,10 @@ from scuba_ray.serve import answer_schemas as answers
 from scuba_ray.serve import schemas
 from scuba_ray.serve.answers import ARROW, answer
 from scuba_ray.serve.catalogue import Catalogue, about_run
-from scuba_ray.serve.failures import RESPONSES
+from scuba_ray.serve.failures import RESPONSES, answer_in_words, exception_answer
+from scuba_ray.serve.metrics_page import metrics
 from scuba_ray.serve.opening import captioned_backbone
+from scuba_ray.serve.page import page
 from scuba_ray.serve.protection import protect
 from scuba_ray.serve.questions import Questions
 from scuba_ray.tables.store import RunFolder
@@ -42,23 +48,14 @@ VoxelId = Annotated[int, Path(ge=-(2**63), lt=2**63, description="an id of the r
 
 
 def face(settings: ServeConfig) -> FastAPI:
-    """The application's HTTP side without its routes, protected; made where the token is known, it travels to the replicas.
+    """What stands before the endpoints, on an application of its own: made where the token is known, it travels to the replicas.
 
     Raises
     ------
     ConfigError
         If the token's variable holds something that is no token.
     """
-    app = FastAPI(
-        title="scuba_ray",
-        version=__version__,
-        summary="A natural-language caption for every voxel of the visual cortex",
-        description="Bodies hold lists. Tables come as JSON rows, or as an Arrow IPC stream with "
-        f"`Accept: {ARROW}`. Numbers that do not exist are null.",
-        responses=RESPONSES,
-        docs_url=None,  # their pages load scripts from elsewhere
-        redoc_url=None,
-    )
+    app = FastAPI()
     protect(app, settings)
     return app
 
@@ -67,20 +64,31 @@ def face(settings: ServeConfig) -> FastAPI:
 class Ingress:
     """One replica of the face."""
 
-    def __init__(self, app: FastAPI, settings: ServeConfig, config: RunConfig, **handles: DeploymentHandle) -> None:
+    def __init__(self, face: FastAPI, settings: ServeConfig, config: RunConfig, **handles: DeploymentHandle) -> None:
         """Read which voxels there are. Raises ConfigError or DataError if the run is not what it was."""
         reader = captioned_backbone(config)
         catalogue = Catalogue.of(RunFolder(settings.run), config, reader.name)
-        self._face, self._limits = app, settings.limits
+        self._face, self._limits, self._run = face, settings.limits, settings.run
         self._questions = Questions(settings, catalogue, handles, reader.dim)
-        self._offered = [name for name in _ROUTES if name != "synthesize" or "synthesis" in handles]
-        self._about = answers.RunAbout.model_validate({**about_run(settings, config, catalogue), "serves": self._offered})
+        serves = [name for name in _ROUTES if name != "synthesize" or "synthesis" in handles]
+        self._about = answers.RunAbout.model_validate({**about_run(settings, config, catalogue), "serves": serves})
         self._health, self._looked = answers.Health(healthy=False, deployments={}), -_HEALTH_SECONDS
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        app = self._face
-        for name in self._offered:
-            model, summary = _ROUTES[name]
+        # a new one: Serve pickles what the constructor got again when all is built
+        app = FastAPI(
+            title="scuba_ray",
+            version=__version__,
+            summary="A natural-language caption for every voxel of the visual cortex",
+            description="Bodies hold lists. Tables come as JSON rows, or as an Arrow IPC stream with "
+            f"`Accept: {ARROW}`. Numbers that do not exist are null.",
+            responses=RESPONSES,
+            middleware=self._face.user_middleware,
+            docs_url=None,  # their pages load scripts from elsewhere
+            redoc_url=None,
+        )
+        answer_in_words(app)
+        for name, (model, summary) in _ROUTES.items():
             app.add_api_route(
                 f"/v1/{name}",
                 getattr(self, name),
@@ -93,7 +101,11 @@ class Ingress:
         app.add_api_route(
             "/v1/voxels/{voxel_id}", self.voxel, response_model=answers.VoxelAnswer, summary="Everything about one voxel"
         )
-        unhealthy = {503: {"model": answers.Health, "description": "A deployment does not answer"}}
+        app.add_api_route("/metrics", metrics, response_class=PlainTextResponse, summary="What Prometheus reads")
+        app.add_api_route("/", self.report, response_class=HTMLResponse, summary="The run's report, with a query box")
+        unhealthy: dict[int | str, dict[str, Any]] = {
+            503: {"model": answers.Health, "description": "A deployment does not answer"}
+        }
         app.add_api_route(
             "/healthz", self.healthz, response_model=answers.Health, responses=unhealthy, summary="Whether all deployments answer"
         )
@@ -104,27 +116,27 @@ class Ingress:
 
     async def predict(self, request: Request, body: schemas.PredictRequest) -> Response:
         """Of each picture its predicted response in each voxel: w . x / |x| + b with the run's weights."""
-        return await self._answered(request, body, self._questions.predict)
+        return await self._asked(request, body, self._questions.predict)
 
     async def project(self, request: Request, body: schemas.ProjectRequest) -> Response:
         """Voxels of the run: rows of its table `projections`. Weights: projected now, on the same bank."""
-        return await self._answered(request, body, self._questions.project)
+        return await self._asked(request, body, self._questions.project)
 
     async def caption(self, request: Request, body: schemas.CaptionRequest) -> Response:
         """Voxels of the run: its own captions, by all methods. Weights: projected and captioned now, by method brainscuba."""
-        return await self._answered(request, body, self._questions.caption)
+        return await self._asked(request, body, self._questions.caption)
 
     async def nearest(self, request: Request, body: schemas.NearestRequest) -> Response:
         """Pictures of the bank by their embeddings' cosine with voxels' weights, weights or texts."""
-        return await self._answered(request, body, self._questions.nearest)
+        return await self._asked(request, body, self._questions.nearest)
 
     async def query(self, request: Request, body: schemas.QueryRequest) -> Response:
         """Voxels by the cosine of their weights with each text's embedding; those that predict held-out pictures come first."""
-        return await self._answered(request, body, self._questions.query)
+        return await self._asked(request, body, self._questions.query)
 
     async def synthesize(self, request: Request, body: schemas.SynthesizeRequest) -> Response:
         """Pictures of prompts, or of voxels' captions: a voxel's pictures with the run's own seed are the run's own."""
-        return await self._answered(request, body, self._questions.synthesize)
+        return await self._asked(request, body, self._questions.synthesize)
 
     async def runs(self, request: Request) -> Response:
         """Subjects, voxels, regions, methods, bank and settings of the run."""
@@ -132,7 +144,15 @@ class Ingress:
 
     async def voxel(self, request: Request, voxel_id: VoxelId, subject: Subject = None) -> Response:
         """Place, scores, captions, projections, bands, support and images of a voxel."""
-        return answer(request, answers.VoxelAnswer.model_validate(await self._questions.voxel(voxel_id, subject)))
+
+        async def found() -> answers.VoxelAnswer:
+            return answers.VoxelAnswer.model_validate(await self._questions.voxel(voxel_id, subject))
+
+        return await _answered(request, found())
+
+    async def report(self, request: Request) -> Response:
+        """The cortex explorer; its query box asks this service."""
+        return await asyncio.to_thread(page, request, self._run)
 
     async def healthz(self) -> Response:
         """200 while every deployment has a replica that answers its health checks, 503 otherwise."""
@@ -141,10 +161,18 @@ class Ingress:
             self._health = await asyncio.to_thread(_health, serve.get_replica_context().app_name)
         return JSONResponse(self._health.model_dump(), 200 if self._health.healthy else 503)
 
-    async def _answered(self, request: Request, body: Any, question: Any) -> Response:
+    async def _asked(self, request: Request, body: Any, question: Callable[[Any], Awaitable[pa.Table]]) -> Response:
         schemas.check_limits(body, self._limits)
-        table = await question(body)
-        return await asyncio.to_thread(answer, request, table)
+        return await _answered(request, question(body))
+
+
+async def _answered(request: Request, coming: Awaitable[pa.Table | BaseModel]) -> Response:
+    try:
+        found = await coming
+    except (BackPressureError, DeploymentUnavailableError) as error:
+        # Serve answers these in plain text before any layer of ours sees them
+        return exception_answer(request, error)
+    return await asyncio.to_thread(answer, request, found)
 
 
 def _health(application: str) -> answers.Health:
