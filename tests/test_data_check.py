@@ -7,6 +7,7 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -20,7 +21,13 @@ from scuba_ray.errors import ConfigError
 from scuba_ray.models.clip import OpenClipBackbone
 from scuba_ray.stages.study import open_study
 from tests.datasets import lab_files as lab
+from tests.datasets.algonauts_files import Planted as Algonauts
+from tests.datasets.algonauts_files import small_algonauts
+from tests.datasets.conftest import png
+from tests.datasets.laion_fmri_files import Planted as Laion
+from tests.datasets.laion_fmri_files import small_laion
 from tests.datasets.nsd_files import DONE, small_nsd
+from tests.datasets.stores import stored
 from tests.study import STIMULI, TEST, TinyStudy
 
 
@@ -97,6 +104,101 @@ def test_a_picture_that_is_gone_is_found_among_many(own_study: TinyStudy) -> Non
     for path in (own_study.folder / "subject/images").iterdir():
         path.unlink()
     assert "48 of 48 pictures looked at cannot be read" in said(check(own_study.config()), "problem", "subj01")
+
+
+def published(tmp_path: Path, laion: Laion, algonauts: Algonauts) -> list[dict[str, Any]]:
+    """Two subjects of published layouts; LAION-fMRI's pictures become pictures."""
+    with h5py.File(laion.stimuli("stimuli.h5"), "r+") as file:
+        for row in range(len(file["images"])):
+            file["images"][row] = np.frombuffer(png((row, 0, 0)), np.uint8)
+    return [
+        {"name": "sub-01", "dataset": "laion_fmri", "path": str(laion.root)},
+        {"name": "subj01", "dataset": "algonauts2023", "path": str(algonauts.root)},
+    ]
+
+
+def test_what_published_layouts_hold(study: TinyStudy, tmp_path: Path) -> None:
+    subjects = published(tmp_path, small_laion(tmp_path / "laion"), small_algonauts(tmp_path / "algonauts"))
+    found = check(study.config(subjects=subjects))
+    assert not found.problems
+    laion, algonauts = found.subjects["sub-01"], found.subjects["subj01"]
+    wanted = {
+        "sessions": 3,
+        "trials": 120,
+        "images": 30,
+        "voxels": 45,
+        "images by repeats": {"4": 30},
+        "images with captions": 30,
+    }
+    assert {name: laion[name] for name in wanted} == wanted and laion["noise ceilings"] == "from ncsnr"
+    assert laion["images with captions"] == 30
+    assert laion["voxels by region"]["FFA1"] == 8 and laion["picture sizes"] == {"8 x 6": 48 - 18}
+    wanted = {"sessions": 1, "trials": 60, "images": 60, "voxels": 41, "images by repeats": {"1": 60}, "drawn on": "fsaverage5"}
+    assert {name: algonauts[name] for name in wanted} == wanted
+    assert algonauts["noise ceilings"] == "unknown: nothing was shown twice"
+    assert "60 training images here, 9841 in the challenge" in said(found, "note", "subj01")
+    assert set(found.estimates["disk"]) >= {"responses", "embeddings"}
+
+
+def test_every_problem_of_published_layouts_is_told_at_once(study: TinyStudy, tmp_path: Path) -> None:
+    laion, algonauts = small_laion(tmp_path / "laion"), small_algonauts(tmp_path / "algonauts")
+    subjects = published(tmp_path, laion, algonauts)
+    laion.betas(2).write_bytes(laion.betas(2).read_bytes()[:-300])
+    laion.trials(3).unlink()
+    table = laion.stimuli("metadata.csv")
+    table.write_text(table.read_text() + "one_more.jpg,,,,\n")
+    laion.region("face", "FFA-1").write_bytes(b"no volume")
+    laion.region("body", "EBA").write_bytes(laion.region("body", "EBA").read_bytes()[:90])
+    lines = said(check(study.config(subjects=subjects)), "problem", "sub-01").splitlines()
+    assert len(lines) == 5, lines
+    for words in (
+        "ses-02_task-images_space-T1w_stat-effect_desc-SingletrialBetas_statmap.nii.gz is truncated or damaged",
+        "ses-03_task-images_desc-SingletrialBetas_trials.tsv is missing",
+        "task-images_metadata.csv has 32 rows, but the HDF5 file beside it has 31 pictures",
+        "label-FFA-1_mask.nii.gz is no readable NIfTI or MGH file",
+        "label-EBA_mask.nii.gz is no readable NIfTI or MGH file",
+    ):
+        assert any(words in line for line in lines), words
+    assert len(lines) == 5
+
+    for hemi in ("lh", "rh"):
+        data = algonauts.fmri(hemi).read_bytes()
+        algonauts.fmri(hemi).write_bytes(data[: len(data) - 4])
+    np.save(algonauts.roi("rh.floc-words_challenge_space"), np.zeros(99, np.int64))
+    np.save(algonauts.roi("mapping_floc-faces"), {0: "Unknown", 1: "OFA"})  # type: ignore[arg-type]
+    subjects[1]["options"] = {"mask": "all - none.npy"}
+    lines = said(check(study.config(subjects=subjects[1:])), "problem", "subj01").splitlines()
+    for words in (
+        "lh_training_fmri.npy is not a readable .npy array, or not whole",
+        "rh_training_fmri.npy is not a readable .npy array, or not whole",
+        "none.npy is missing in",
+        "rh.floc-words_challenge_space.npy has shape (99,)",
+        "lh.floc-faces_challenge_space.npy has a label 2 that mapping_floc-faces.npy does not name",
+    ):
+        assert any(words in line for line in lines), words
+    assert len(lines) == 5
+
+
+def test_a_data_set_on_a_store_is_checked_where_it_lies(study: TinyStudy, tmp_path: Path) -> None:
+    near = small_nsd(tmp_path / "nsd")
+    options = {"nsd_subject": "subj01", "sessions_done": DONE}
+    with stored(near.root) as uri:
+        subjects: list[dict[str, Any]] = [{"name": "S1", "dataset": "nsd", "path": uri, "options": options}]
+        found = check(study.config(subjects=subjects))
+        assert not found.problems and found.subjects["S1"]["sessions"] == 4
+        here = check(study.config(subjects=[{**subjects[0], "path": str(near.root)}]))
+        assert {**found.subjects["S1"], "path": str(near.root)} == here.subjects["S1"]
+    for session in (2, 4):
+        path = near.betas / f"betas_session{session:02d}.nii.gz"
+        path.write_bytes(path.read_bytes()[:-100])
+    with stored(near.root) as uri:
+        subjects[0]["path"] = uri
+        lines = said(check(study.config(subjects=subjects)), "problem", "S1").splitlines()
+        assert (
+            len(lines) == 2 and lines[0].startswith(f"{uri}/nsddata_betas") and "betas_session04.nii.gz is truncated" in lines[1]
+        )
+        subjects[0]["path"] = f"{uri}/none"
+        assert "it has no folder nsddata" in said(check(study.config(subjects=subjects)), "problem", "S1")
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,18 @@ A layout is named in the configuration and found through the registry; the rest 
 from __future__ import annotations
 
 import inspect
+import time
 from typing import TYPE_CHECKING, Any
 
-from scuba_ray.errors import ConfigError
+from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.registry import resolve
 
 if TYPE_CHECKING:
     from scuba_ray.config import SubjectConfig
     from scuba_ray.protocols import ImageSource, SubjectDataset
+
+_PAUSES = (1.0, 3.0)
+"""Seconds before a store that failed while a data set was opened is asked again."""
 
 
 def make_dataset(config: SubjectConfig) -> SubjectDataset:
@@ -31,8 +35,21 @@ def make_dataset(config: SubjectConfig) -> SubjectDataset:
         raise ConfigError(f"subject {config.name} has no data set: its weights were fitted elsewhere and `path` is not given")
     layout = resolve("dataset", config.dataset)
     _check_options(config, layout)
-    dataset: SubjectDataset = layout(subject=config.name, path=config.path, **config.options)
-    return dataset
+    return _opened(layout, config)
+
+
+def _opened(layout: type[SubjectDataset], config: SubjectConfig) -> SubjectDataset:
+    """The data set; a store that fails is asked again, in a worker's setup and in the driver alike."""
+    from scuba_ray.datasets.store_file import StoreError
+
+    for pause in (*_PAUSES, None):
+        try:
+            return layout(subject=config.name, path=config.path, **config.options)  # type: ignore[call-arg]
+        except StoreError as error:
+            if pause is None:
+                raise DataError(f"subject {config.name} could not be opened, {len(_PAUSES) + 1} times: {error}") from error
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _check_options(config: SubjectConfig, layout: type[SubjectDataset]) -> None:

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from scuba_ray.datasets.algonauts_folder import SUBJECTS, AlgonautsFolder, open_responses
 from scuba_ray.datasets.algonauts_vertices import ALL, Vertices
-from scuba_ray.datasets.checks import TRIALS, data_folder
+from scuba_ray.datasets.checks import TRIALS, Problems, data_folder
 from scuba_ray.datasets.content import text_digest
 from scuba_ray.datasets.geometry import HEMISPHERES, fsaverage5
 from scuba_ray.datasets.held_out import check_share, held_out
@@ -104,13 +104,22 @@ class AlgonautsDataset(SubjectFiles):
         check_share(test_share)
         self._folder = AlgonautsFolder(data_folder(path) / (challenge_subject or subject))
         self._splits = ("training",) if test == SHARE else ("training", "test")
-        self._vertices = Vertices(self._folder)
-        self._stimuli = self._make_stimuli()
-        self._trials = self._make_trials()
-        self._pictures = FolderImages(str(self._folder.path))
-        self._check_responses()
-        self._column_V = self._vertices.columns(mask)
-        self._voxels = self._vertices.table(self._column_V, rois)
+        self._pictures, problems = FolderImages(str(self._folder.path)), Problems()
+        with problems.collected():
+            self._vertices = Vertices(self._folder)
+        known = problems.none
+        with problems.collected():
+            self._stimuli = self._make_stimuli()
+            self._trials = self._make_trials()
+        if problems.none:
+            self._check_responses(problems)
+        if known:
+            with problems.collected():
+                self._column_V = self._vertices.columns(mask)
+            with problems.collected():
+                regions = self._vertices.regions(rois)
+        problems.tell()
+        self._voxels = self._vertices.table(self._column_V, regions)
         self._notes += self._remarks()
 
     def fingerprint(self) -> str:
@@ -188,8 +197,9 @@ class AlgonautsDataset(SubjectFiles):
         caption = pa.array([said.get(image) for image in uris], pa.string())
         return pa.table({"stimulus_id": names, "uri": list(uris.values()), "split": splits, "caption": caption})
 
-    def _check_responses(self) -> None:
+    def _check_responses(self, problems: Problems) -> None:
         for split in self._splits:
             images = len(self._folder.pictures(split))
             for hemi, path in self._folder.responses(split).items():
-                open_responses(path, images, self._vertices.count(hemi))
+                with problems.collected():
+                    open_responses(path, images, self._vertices.count(hemi))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from scuba_ray.datasets.algonauts_folder import AlgonautsFolder
-from scuba_ray.datasets.checks import VOXELS
+from scuba_ray.datasets.checks import VOXELS, Problems
 from scuba_ray.datasets.fsaverage import VERTICES, nearest_of_fsaverage5
 from scuba_ray.datasets.geometry import HEMISPHERES
 from scuba_ray.datasets.masks import Mask, evaluate, is_file
@@ -57,8 +57,8 @@ class Vertices:
             raise DataError(f"mask {mask!r} holds no vertex of {self._folder.path.name}")
         return column_V
 
-    def table(self, column_V: Columns, rois: list[str] | None) -> pa.Table:
-        """The table of `SubjectDataset.voxels` for some columns; `rois` are collections of regions, none takes the usual ones."""
+    def table(self, column_V: Columns, regions: list[list[str]]) -> pa.Table:
+        """The table of `SubjectDataset.voxels` for some columns; `regions` are those of all columns."""
         vertex_V = np.concatenate(list(self._vertices.values()))[column_V]
         right_V = column_V >= self.count("lh")
         nearest_V = np.where(right_V, nearest_of_fsaverage5("rh")[vertex_V], nearest_of_fsaverage5("lh")[vertex_V])
@@ -67,7 +67,7 @@ class Vertices:
             "voxel_id": pa.array(vertex_V + VERTICES * right_V, pa.int64()),
             "hemi": pa.array([HEMISPHERES[int(right)] for right in right_V]),
             "vertex": pa.array(nearest_V, pa.int32()),
-            "rois": pa.array(self._regions(column_V, rois), pa.list_(pa.string())),
+            "rois": pa.array([regions[column] for column in column_V], pa.list_(pa.string())),
             "ncsnr": self._ncsnr(column_V),
         }
         return pa.table([columns[name] for name in VOXELS.names], schema=VOXELS)
@@ -92,20 +92,26 @@ class Vertices:
             raise ConfigError(f"mask term {word!r}: {collection} has no label {unknown[0]!r}; it has {', '.join(numbers)}")
         return np.isin(label_V, [numbers[name] for name in wanted.split(",")])
 
-    def _regions(self, column_V: Columns, rois: list[str] | None) -> list[list[str]]:
-        """Names of the regions of each vertex; one in a localiser's region is also in its category (`floc-faces`)."""
+    def regions(self, rois: list[str] | None) -> list[list[str]]:
+        """Names of the regions of each column; one in a localiser's region is also in its category (`floc-faces`).
+
+        `rois` are collections of regions, none takes the usual ones. DataError names every file that is missing or does not fit.
+        """
         there = self._folder.collections()
         names = [one for one in _REGIONS if one in there] if rois is None else rois
-        tables = {one: self._folder.names(one) for one in names}
+        tables, labels, problems = dict[str, dict[int, str]](), dict[str, Columns](), Problems()
+        for one in names:
+            with problems.collected():
+                tables[one], labels[one] = self._folder.names(one), self._folder.labels(one)
+        problems.tell()
         used = Counter(label for table in tables.values() for label in table.values())
-        regions_V: list[list[str]] = [[] for _ in column_V]
+        regions_C: list[list[str]] = [[] for _ in range(sum(map(len, self._vertices.values())))]
         for collection, table in tables.items():
-            label_V = self._folder.labels(collection)[column_V]
             category = [collection] if collection.startswith(_CATEGORY) else []
-            for voxel in np.flatnonzero(label_V > 0):
-                name = table[int(label_V[voxel])]
-                regions_V[voxel] += [*category, name if used[name] == 1 else f"{collection}:{name}"]
-        return regions_V
+            for column in np.flatnonzero(labels[collection] > 0):
+                name = table[int(labels[collection][column])]
+                regions_C[column] += [*category, name if used[name] == 1 else f"{collection}:{name}"]
+        return regions_C
 
     def _ncsnr(self, column_V: Columns) -> pa.Array:
         """sqrt(c / (1 - c)) of the noise ceilings c: with one trial per image they come out again as the ceilings."""

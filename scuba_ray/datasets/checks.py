@@ -51,11 +51,17 @@ class Problems:
         except (ConfigError, DataError) as error:
             self._found.append(error)
 
+    @property
+    def none(self) -> bool:
+        """Whether nothing is wrong so far: what needs all that came before can be looked at."""
+        return not self._found
+
     def tell(self) -> None:
-        """Raise what was found, if anything: a DataError if any of it is one, else a ConfigError."""
+        """Raise what was found, if anything, each line once: a DataError if any of it is one, else a ConfigError."""
         if self._found:
             kind = DataError if any(isinstance(error, DataError) for error in self._found) else ConfigError
-            raise kind("\n".join(str(error) for error in self._found)) from self._found[0]
+            lines = dict.fromkeys(line for error in self._found for line in str(error).splitlines())
+            raise kind("\n".join(lines)) from self._found[0]
 
 
 def data_folder(path: str) -> Place:

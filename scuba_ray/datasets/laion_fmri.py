@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scuba_ray.datasets.checks import TRIALS, data_folder
+from scuba_ray.datasets.checks import TRIALS, Problems, data_folder
 from scuba_ray.datasets.content import text_digest
 from scuba_ray.datasets.geometry import fsaverage5
 from scuba_ray.datasets.held_out import check_share, held_out
@@ -124,14 +124,22 @@ class LaionFmriDataset(SubjectFiles):
         self._memory = memory_mb * _MEBIBYTE
         self._folder = LaionFolder(data_folder(path), laion_subject or subject, betas, trials, regions_folder)
         self._numbers = self._folder.sessions(sessions)
-        self._shown = {number: self._folder.shown(number, label) for number in self._numbers}
-        self._headers = self._check_headers()
-        maps = LaionVoxels(self._folder, self._headers[self._numbers[0]])
-        self._voxel_V = maps.chosen(mask)
-        self._voxels = maps.table(self._voxel_V, rois, noise_ceiling, ceiling_unit)
-        self._notes += maps.notes
-        self._pictures = EncodedPictures(str(self._folder.stimuli("stimuli.h5")), images_key)
-        self._stimuli = self._make_stimuli()
+        problems = Problems()
+        self._shown = dict[int, list[str]]()
+        for number in self._numbers:
+            with problems.collected():
+                self._shown[number] = self._folder.shown(number, label)
+        self._headers = self._read_headers(problems)
+        with problems.collected():
+            self._pictures = EncodedPictures(str(self._folder.stimuli("stimuli.h5")), images_key)
+            self._stimuli = self._make_stimuli()
+        if self._headers:
+            maps = LaionVoxels(self._folder, next(iter(self._headers.values())))
+            with problems.collected():
+                self._voxel_V = maps.chosen(mask)
+                self._voxels = maps.table(self._voxel_V, rois, noise_ceiling, ceiling_unit)
+                self._notes += maps.notes
+        problems.tell()
         self._trials = self._make_trials()
 
     def fingerprint(self) -> str:
@@ -171,23 +179,31 @@ class LaionFmriDataset(SubjectFiles):
         """fsaverage5 where voxels have vertices; None where the subject's surfaces are missing."""
         return fsaverage5() if self._voxels["vertex"].null_count < len(self._voxels) else None
 
-    def _check_headers(self) -> dict[int, Volumes]:
-        headers = {number: open_volumes(self._folder.betas(number)) for number in self._numbers}
-        first = headers[self._numbers[0]]
-        for number, header in headers.items():
-            if min(header.shape) < 2:
-                raise DataError(f"{header.path} has shape {(*header.shape, header.count)}, wanted (X, Y, Z, trials)")
-            if header.shape != first.shape or not np.allclose(header.affine, first.affine, atol=1e-3):
-                raise DataError(
-                    f"{header.path} has shape {header.shape} or lies elsewhere than the first session, {first.path.name} "
-                    f"({first.shape}): is it another subject's?"
-                )
-            if header.count != len(self._shown[number]):
-                raise DataError(
-                    f"{header.path} has {header.count} trials, but its table of trials has {len(self._shown[number])} rows: one "
-                    "volume per trial is wanted"
-                )
+    def _read_headers(self, problems: Problems) -> dict[int, Volumes]:
+        """Headers of the sessions that can be read, each held against the first of them and its table of trials."""
+        headers = dict[int, Volumes]()
+        for number in self._numbers:
+            with problems.collected():
+                header = open_volumes(self._folder.betas(number))
+                self._check_header(number, header, next(iter(headers.values()), header))
+                headers[number] = header
         return headers
+
+    def _check_header(self, number: int, header: Volumes, first: Volumes) -> None:
+        """Raise DataError unless a session is whole and fits the first one and its table of trials."""
+        header.check_whole()
+        if min(header.shape) < 2:
+            raise DataError(f"{header.path} has shape {(*header.shape, header.count)}, wanted (X, Y, Z, trials)")
+        if header.shape != first.shape or not np.allclose(header.affine, first.affine, atol=1e-3):
+            raise DataError(
+                f"{header.path} has shape {header.shape} or lies elsewhere than the first session, {first.path.name} "
+                f"({first.shape}): is it another subject's?"
+            )
+        if number in self._shown and header.count != len(self._shown[number]):
+            raise DataError(
+                f"{header.path} has {header.count} trials, but its table of trials has {len(self._shown[number])} rows: one "
+                "volume per trial is wanted"
+            )
 
     def _used(self) -> set[str]:
         return set(self._stimuli["stimulus_id"].to_pylist())

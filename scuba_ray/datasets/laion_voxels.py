@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from scuba_ray.datasets import native_surface
-from scuba_ray.datasets.checks import VOXELS
+from scuba_ray.datasets.checks import VOXELS, Problems
 from scuba_ray.datasets.laion_folder import LaionFolder, plain
 from scuba_ray.datasets.masks import Mask, evaluate, is_file
 from scuba_ray.datasets.nsd_space import load_npy, surface_columns
@@ -91,9 +91,12 @@ class LaionVoxels:
         else:
             named = {name: path for word in rois for name, path in self._named(word).items()}
         regions_V: list[list[str]] = [[] for _ in voxel_V]
+        problems = Problems()
         for name, path in named.items():
-            for voxel in np.flatnonzero(self._map(path)[voxel_V] > 0):
-                regions_V[voxel].append(name)
+            with problems.collected():
+                for voxel in np.flatnonzero(self._map(path)[voxel_V] > 0):
+                    regions_V[voxel].append(name)
+        problems.tell()
         return regions_V
 
     def _ncsnr(self, voxel_V: Voxels, desc: str | None, unit: str) -> pa.Array:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from scuba_ray.datasets.store_file import BLOCK, StoreFile
 from scuba_ray.datasets.store_paths import StorePath
@@ -76,8 +77,27 @@ def on_disk(path: Place) -> Iterator[Path]:
         yield copy
 
 
-def read_at(paths: Mapping[str, Place], name: str, offset: int, size: int) -> bytes:
-    """Some bytes of one of several files, for `content.spread_digest`."""
-    with paths[name].open("rb") as file:
+@contextmanager
+def blocks(paths: Mapping[str, Place]) -> Iterator[Callable[[str, int, int], bytes]]:
+    """Reads bytes by name, offset and size, for `content.spread_digest`, which goes file by file: one is open at a time."""
+    opened: dict[str, Any] = {}
+
+    def read_at(name: str, offset: int, size: int) -> bytes:
+        if name not in opened:
+            close()
+            opened[name] = paths[name].open("rb")
+        file = opened[name]
+        if isinstance(file, StoreFile):
+            return file.read_at(offset, size)
         file.seek(offset)
-        return file.read(size)
+        data: bytes = file.read(size)
+        return data
+
+    def close() -> None:
+        while opened:
+            opened.popitem()[1].close()
+
+    try:
+        yield read_at
+    finally:
+        close()

@@ -70,6 +70,10 @@ class StoreFile(io.RawIOBase):
             filled, self._at = filled + len(data), self._at + len(data)
         return filled
 
+    def read_at(self, at: int, wanted: int) -> bytes:
+        """Bytes from a place in one request, of which nothing is kept; fewer where the file ends."""
+        return self._request(at, wanted)
+
     def close(self) -> None:
         """Let go of the file."""
         if not self.closed:
@@ -94,7 +98,7 @@ class StoreFile(io.RawIOBase):
         return memoryview(self._blocks[number])[within : within + wanted]
 
     def _request(self, at: int, wanted: int) -> bytes:
-        wanted = min(wanted, self._size - at)
+        wanted = max(min(wanted, self._size - at), 0)
         with self._path.reached():
             data: bytes = self._file.read_at(wanted, at)
         if len(data) < wanted:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import posixpath
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import PurePath, PurePosixPath
 from typing import Any, Literal
 
@@ -23,6 +25,8 @@ from scuba_ray.tables import files
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)/?([^?#]*)(.*)", re.DOTALL)
 _WILD = set("*?[")
+_BELIEVED = 10
+"""Seconds for which an answer on what is at a place counts: opening a data set asks for the same files again and again."""
 _DENIED = re.compile(r"ACCESS_DENIED|ACCESS_KEY|SIGNATURE|\b40[13]\b|unauthori[sz]ed|forbidden|credential", re.IGNORECASE)
 
 
@@ -165,9 +169,7 @@ class StorePath:
             raise StoreError(f"{self} cannot be reached: {error}") from error
 
     def _info(self) -> Any:
-        filesystem, place = self.on_filesystem()
-        with self.reached():
-            return filesystem.get_file_info(place)
+        return _asked(self, int(time.monotonic() // _BELIEVED))
 
     def _below(self, *, recursive: bool) -> Iterator[StorePath]:
         filesystem, place = self.on_filesystem()
@@ -176,3 +178,12 @@ class StorePath:
         for info in found:
             inside = (self / info.path.removeprefix(place).lstrip("/")).inside
             yield StorePath(self.store, inside, self.query, info.size if info.type == pafs.FileType.File else -1)
+
+
+@lru_cache(maxsize=4096)
+def _asked(path: StorePath, moment: int) -> Any:
+    """What is at a place; `moment` ends what is remembered of it."""
+    del moment
+    filesystem, place = path.on_filesystem()
+    with path.reached():
+        return filesystem.get_file_info(place)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from scuba_ray.datasets.content import spread_digest
-from scuba_ray.datasets.places import Place, read_at
+from scuba_ray.datasets.places import Place, blocks
 from scuba_ray.protocols import Pictures
 
 
@@ -69,4 +69,5 @@ class SubjectFiles:
 def sampled_digest(paths: Iterable[tuple[str, Place]]) -> str:
     """Of files by name: all names and sizes, and a sample of the bytes (`content.spread_digest`)."""
     named = dict(paths)
-    return spread_digest([(name, path.stat().st_size) for name, path in named.items()], partial(read_at, named))
+    with blocks(named) as read_at:
+        return spread_digest([(name, path.stat().st_size) for name, path in named.items()], read_at)

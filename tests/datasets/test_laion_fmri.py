@@ -318,9 +318,19 @@ def test_what_does_not_fit_is_named(own: Planted, how: str) -> None:
         opened(own)
 
 
-def test_a_truncated_session_is_named_when_it_is_read(own: Planted) -> None:
+def test_truncated_sessions_are_named_when_the_data_set_is_opened(own: Planted) -> None:
     truncate(own.betas(2))
+    truncate(own.betas(3))
+    with pytest.raises(DataError) as said:
+        opened(own)
+    lines = str(said.value).splitlines()
+    assert len(lines) == 2 and all("of its 40 volumes could be read" in line for line in lines)
+    assert "ses-02" in lines[0] and "ses-03" in lines[1]
+
+
+def test_a_session_that_is_cut_later_is_named_when_it_is_read(own: Planted) -> None:
     dataset = opened(own)
+    truncate(own.betas(2))
     with pytest.raises(DataError, match=r"ses-02.*nii.gz is truncated or damaged: \d+ of its 40 volumes could be read"):
         dataset.read_session(2)
 

@@ -14,11 +14,13 @@ import pytest
 from scuba_ray.config import SubjectConfig
 from scuba_ray.datasets import make_dataset
 from scuba_ray.protocols import Described, SubjectDataset
+from scuba_ray.tables.store import RunFolder
 from tests.datasets import lab_files as lab
 from tests.datasets.algonauts_files import small_algonauts, write_ceilings
 from tests.datasets.laion_fmri_files import small_laion, write_surfaces
 from tests.datasets.nsd_files import DONE, Planted, write_surface, write_transforms
 from tests.datasets.stores import stored
+from tests.preparing import prepare_responses
 
 
 @pytest.fixture
@@ -58,6 +60,18 @@ def check_same(layout: str, folder: Path, **options: Any) -> SubjectDataset:
 @pytest.mark.parametrize("kind", ["nifti", "hdf5"])
 def test_nsd(nsd: Planted, kind: str, temporary: Path) -> None:
     check_same("nsd", nsd.root, nsd_subject="subj01", sessions_done=DONE, format=kind)
+
+
+def test_a_run_prepares_the_same_responses(nsd: Planted, tmp_path: Path, temporary: Path) -> None:
+    options = {"nsd_subject": "subj01", "sessions_done": DONE, "format": "nifti"}
+    with stored(nsd.root) as uri:
+        made = [
+            prepare_responses(
+                RunFolder(str(tmp_path / name)), SubjectConfig(name="s1", dataset="nsd", path=path, options=options)
+            )
+            for name, path in (("near", str(nsd.root)), ("far", uri))
+        ]
+    np.testing.assert_array_equal(made[0].Y_SV, made[1].Y_SV)
 
 
 def test_nsd_with_transforms_and_on_fsaverage(own: Planted, temporary: Path) -> None:
