@@ -56,7 +56,8 @@ def app_builder(args: dict[str, Any]) -> Application:
     bound = {}
     for name, model in models.items():
         replicas = getattr(settings, name)
-        device_of(settings, config, replicas, name)
+        if name != "nearest":  # it searches on the CPU unless it reserves a GPU, whatever the models do
+            device_of(settings, config, replicas, name)
         bound[name] = deployment(model, replicas).bind(settings, config)
     subjects = deployment(Subjects, settings.subjects).bind(settings, reader.name)
     ingress = deployment(Ingress, settings.ingress)
