@@ -53,7 +53,7 @@ class QueryBox {
     $("query-best").hidden = true;
     $("query").setAttribute("aria-busy", "true");
     try {
-      const answer = await this.#fetch({ texts: [text], subject: set.subject }, asking.signal);
+      const answer = await this.#answer({ texts: [text], subject: set.subject }, asking.signal);
       if (!asking.signal.aborted && answer) this.#show(set, text, answer.rows);
     } catch (error) {
       if (error.name !== "AbortError") this.#say(`The service cannot be reached: ${error.message}`, true);
@@ -63,7 +63,7 @@ class QueryBox {
   }
 
   /** The answer, or null if there is none; then the page says why. */
-  async #fetch(body, signal) {
+  async #answer(body, signal) {
     const headers = { "Content-Type": "application/json" };
     const token = sessionStorage.getItem(TOKEN);
     if (token) headers.Authorization = `Bearer ${token}`;
