@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -47,7 +48,7 @@ def examine(address: str | None = None) -> list[Finding]:
         return findings  # what follows needs the packages
     findings += [*_devices(), *_room(), *_models(), _offline()]
     if address is not None:
-        findings.append(_cluster(address))
+        findings += _cluster(address)
     return findings
 
 
@@ -210,9 +211,23 @@ def _offline() -> Finding:
     return Finding("model hub", "ok", "asked for models a configuration names (HF_HUB_OFFLINE=1 forbids it)")
 
 
-def _cluster(address: str) -> Finding:
-    try:
-        with resolve("engine", "ray")(EngineConfig(name="ray", address=address)):
-            return Finding("Ray cluster", "ok", f"{address} answers")
-    except ScubaError as error:
-        return Finding("Ray cluster", "problem", str(error), "start one (ray start --head), or leave --address out")
+def _cluster(address: str) -> Iterator[Finding]:
+    """Whether a cluster lets us in, and whether its nodes run what is installed here."""
+    engine = resolve("engine", "ray")(EngineConfig(name="ray", address=address))
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(engine)
+        except ScubaError as error:
+            yield Finding("Ray cluster", "problem", str(error), "start one (ray start --head), or leave --address out")
+            return
+        yield Finding("Ray cluster", "ok", f"{address} answers")
+        try:
+            differences = engine.check_versions()
+        except ScubaError as error:
+            yield Finding("versions of nodes", "problem", str(error), "a run refuses this cluster until they agree")
+            return
+    if differences:
+        advice = "give every node the same image or wheel; a run says this too, in its run.json"
+        yield Finding("versions of nodes", "note", "; ".join(differences), advice)
+    else:
+        yield Finding("versions of nodes", "ok", "scuba_ray, Python, Ray and the packages agree")

@@ -71,6 +71,10 @@ class LocalEngine:
     def _try(self, call: Callable[[], Value], task: GatherTask, chunk: Chunk | None) -> Value:
         return attempt(call, step=task.name, chunk=chunk, retries=self.config.retries)
 
+    def check_versions(self) -> list[str]:
+        """There is one process, and it is this one."""
+        return []
+
     def check_shared(self, path: str) -> None:
         """There is one node, and it is this one."""
 

@@ -20,6 +20,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from scuba_ray import logs
 from scuba_ray.actors import cluster
+from scuba_ray.actors.versions import Versions, check_this_process, installed
 from scuba_ray.config import EngineConfig
 from scuba_ray.core.tree import Forest, Node, decompose, runs
 from scuba_ray.errors import ScubaError, WorkerError
@@ -65,7 +66,7 @@ class BankGroup:
             allow_out_of_order_execution=True,
             **reserved,
         )
-        self._actors = [holder.remote(task, run, config.threads, config.retries) for run in self._runs]
+        self._actors = [holder.remote(task, run, config.threads, config.retries, installed()) for run in self._runs]
 
     @property
     def size(self) -> int:
@@ -185,7 +186,9 @@ def _next(pending: dict[Any, int]) -> Receipt:
 class Holder:
     """One actor. An error of holding is kept and told at the first question: raised here, Ray would take it for a lost worker."""
 
-    def __init__(self, task: GatherTask | GatherStage, run: tuple[int, int], threads: int, retries: int) -> None:
+    def __init__(
+        self, task: GatherTask | GatherStage, run: tuple[int, int], threads: int, retries: int, driver: Versions
+    ) -> None:
         set_threads(threads)
         self._notes: list[str] = []
         self._kept = contextlib.ExitStack()
@@ -195,6 +198,7 @@ class Holder:
         self._retries = retries
         self._failure: ScubaError | None = None
         try:
+            check_this_process(driver)
             self._holding = attempt(partial(task.hold, *run), step=task.name, chunk=None, retries=retries)
         except ScubaError as error:
             self._failure = error

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from scuba_ray import logs
+from scuba_ray.actors.versions import Versions, check_this_process
 from scuba_ray.errors import ConfigError, ContractError, DataError, ScubaError, WorkerError
 from scuba_ray.protocols import Chunk, ChunkTask, Receipt
 from scuba_ray.tables.worker import attempt, set_threads, set_up
@@ -44,10 +45,11 @@ _KINDS: dict[str, type[ScubaError]] = {kind.__name__: kind for kind in (ConfigEr
 class Preparer:
     """Reads and decodes chunks for the workers that have the model. Holds no model itself."""
 
-    def __init__(self, task: ChunkTask, retries: int) -> None:
+    def __init__(self, task: ChunkTask, retries: int, driver: Versions) -> None:
         assert task.preparation is not None, "made for tasks that can be prepared"
         self.task = task
         self.retries = retries
+        self.driver = driver
         set_threads(max(round(task.preparation.cpus), 1))
 
     def __call__(self, descriptors: pa.Table) -> pa.Table:
@@ -55,25 +57,29 @@ class Preparer:
         chunk = _chunk(descriptors)
         rows, notes = list[pa.Table](), list[str]()
         with logs.kept(notes):
-            error = _error_of(
-                lambda: rows.append(
-                    attempt(lambda: self.task.prepare(chunk), step=self.task.name, chunk=chunk, retries=self.retries)
-                )
-            )
+            error = _error_of(lambda: rows.append(self._prepare(chunk)))
         columns = [pa.array([getattr(chunk, name)], pa.int64()) for name in CHUNK]
         columns.append(_packed(rows[0]) if rows else pa.nulls(1, pa.large_binary()))
         columns += [pa.array([error.get(name)], kind) for name, kind in _ERROR]
         columns.append(pa.array([notes], _NOTES[1]))
         return pa.Table.from_arrays(columns, schema=_PREPARED)
 
+    def _prepare(self, chunk: Chunk) -> pa.Table:
+        check_this_process(self.driver)
+        return attempt(lambda: self.task.prepare(chunk), step=self.task.name, chunk=chunk, retries=self.retries)
+
 
 class ChunkWorker:
-    """Holds the task, set up with the first chunk so that its errors come back like any other."""
+    """Holds the task, set up with the first chunk so that its errors come back like any other.
 
-    def __init__(self, task: ChunkTask, threads: int, retries: int) -> None:
+    `driver` is what the driver runs: a worker on a node that runs something else computes nothing.
+    """
+
+    def __init__(self, task: ChunkTask, threads: int, retries: int, driver: Versions) -> None:
         self.task = task
         self.threads = threads
         self.retries = retries
+        self.driver = driver
         self._ready = False
 
     def __call__(self, descriptors: pa.Table) -> pa.Table:
@@ -92,6 +98,7 @@ class ChunkWorker:
 
     def _run(self, chunk: Chunk, prepared: pa.LargeBinaryScalar | None) -> dict[str, Any]:
         if not self._ready:
+            check_this_process(self.driver)
             set_up(self.task, self.threads)
             self._ready = True
         rows = None if prepared is None else pa.ipc.open_stream(prepared.as_buffer()).read_all()

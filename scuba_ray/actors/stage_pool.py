@@ -18,7 +18,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.util.annotations import RayDeprecationWarning
 
-from scuba_ray.actors import cluster, shared
+from scuba_ray.actors import cluster, shared, versions
 from scuba_ray.actors.bank_group import BankGroup
 from scuba_ray.actors.chunk_workers import CHUNK, ChunkWorker, Preparer, receipt_of
 from scuba_ray.actors.metrics import Metrics
@@ -59,6 +59,10 @@ class RayEngine:
             self._end_group()
         finally:
             self._cluster.stop()
+
+    def check_versions(self) -> list[str]:
+        """Raise ConfigError if a node runs another scuba_ray, Python or Ray; return what else differs, in words."""
+        return versions.check_nodes()
 
     def check_shared(self, path: str) -> None:
         """Raise ConfigError unless every node sees `path` (a probe file written by the driver)."""
@@ -159,14 +163,14 @@ def _answers(
             assert task.preparation is not None, "asked of tasks that can be prepared"
             dataset = dataset.map_batches(
                 Preparer,
-                fn_constructor_args=(task, config.retries),
+                fn_constructor_args=(task, config.retries, versions.installed()),
                 compute=ActorPoolStrategy(size=preparers, max_tasks_in_flight_per_actor=1),
                 **_reserved(task.preparation),
                 **common,
             )
         dataset = dataset.map_batches(
             ChunkWorker,
-            fn_constructor_args=(task, config.threads, config.retries),
+            fn_constructor_args=(task, config.threads, config.retries, versions.installed()),
             compute=pool,
             **_reserved(task.resources),
             **common,

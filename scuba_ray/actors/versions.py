@@ -115,8 +115,9 @@ def _digest(package: Path) -> str:
 
 
 def _version(package: str) -> str:
+    """A package's version, without the label of a build: 2.9.1+cpu and 2.9.1 with CUDA are meant to work together."""
     try:
-        return version(package)
+        return version(package).partition("+")[0]
     except PackageNotFoundError:
         return "not installed"
 

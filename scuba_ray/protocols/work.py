@@ -263,6 +263,10 @@ class Engine(Protocol):
         """Ask the holders of all segments about every chunk, merge their answers and write the parts; errors as in `map`."""
         ...
 
+    def check_versions(self) -> list[str]:
+        """Raise ConfigError if a node runs other code than the driver; return differences that need not matter, in words."""
+        ...
+
     def check_shared(self, path: str) -> None:
         """Raise ConfigError unless every node sees `path` (a probe file written by the driver)."""
         ...

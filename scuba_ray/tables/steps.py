@@ -247,6 +247,8 @@ class Steps:
     def _running_engine(self) -> Engine:
         if self._engine is None:
             engine = self._stack.enter_context(self._make_engine())
+            self.record.differences = engine.check_versions()
+            self.warn(*self.record.differences)
             engine.check_shared(self.run.location)
             self._engine = engine
         return self._engine
