@@ -49,6 +49,7 @@ SEAMS: dict[str, dict[str, str]] = {
         "agreement": "scuba_ray.analyses.agreement:Agreement",
         "backbones": "scuba_ray.analyses.backbones:Backbones",
         "beyond_nouns": "scuba_ray.analyses.beyond_nouns:BeyondNouns",
+        "clusters": "scuba_ray.analyses.clusters:Clusters",
         "comparison": "scuba_ray.analyses.comparison:Comparison",
         "nouns": "scuba_ray.analyses.nouns:Nouns",
         "person": "scuba_ray.analyses.person:Person",

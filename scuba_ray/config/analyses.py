@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from scuba_ray.config.parts import Part
@@ -28,3 +30,14 @@ class PersonConfig(Part):
     also: tuple[str, ...] = ()
     # nouns of that list that do not count
     never: tuple[str, ...] = ()
+
+
+class ClustersConfig(Part):
+    # regions to divide; none divides each
+    rois: tuple[str, ...] | None = None
+    # parts of a region; auto tries 2 to `largest` and takes the number that random halves of its voxels agree on best
+    k: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
+    # auto only: most parts tried
+    largest: int = Field(6, ge=2)
+    # nearest bank pictures shown for each part
+    pictures: int = Field(8, ge=1)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.analyses.backbones import ALL
+from scuba_ray.report.figure_clusters import draw_clusters
 from scuba_ray.report.figure_regions import draw_person, draw_selectivity
 from scuba_ray.report.figure_terms import draw_terms
 from scuba_ray.report.palette import EVERYWHERE, NOWHERE, region_colours
@@ -29,6 +30,7 @@ _DRAWN: dict[str, Draw] = {
     "beyond_nouns": lambda table, run: draw_terms(table, "term"),
     "person": lambda table, run: draw_person(table),
     "selectivity": lambda table, run: draw_selectivity(table),
+    "clusters": lambda table, run: draw_clusters(table),
     "backbones": lambda table, run: draw_backbones(table, run.read("voxels", columns=list(_COLUMNS))),
 }
 """Analyses that have a figure, in the order of the page."""
