@@ -20,6 +20,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from scuba_ray import logs
 from scuba_ray.actors import cluster
+from scuba_ray.actors.losses import NodesLostError, Watch
+from scuba_ray.actors.room import room_for
 from scuba_ray.actors.versions import Versions, check_this_process, installed
 from scuba_ray.config import EngineConfig
 from scuba_ray.core.tree import Forest, Node, decompose, runs
@@ -32,6 +34,8 @@ _IN_FLIGHT = 2
 """Passes asked for at a time: while the answers of one are merged and written, the bank is read for the next."""
 _NOTES_SECONDS = 5.0
 """How long an actor may take to hand over what it has to log; one that is being replaced takes longer."""
+_LOOK_SECONDS = 1.0
+"""How long to wait for a receipt before looking whether the nodes are still there."""
 Place = tuple[Any, Any]
 """Reference to an answer, and the actor that has it."""
 
@@ -53,8 +57,9 @@ class BankGroup:
         self.held = task.held
         self.resources = task.resources
         self._retries = config.retries
-        least = min(config.min_workers, task.segments)
-        room = cluster.room_for(task.name, least, task.resources)
+        self._minutes = config.grow_minutes
+        self._least = least = min(config.min_workers, task.segments)
+        room = room_for(task.name, least, task.resources, minutes=config.grow_minutes)
         self._runs = runs(task.segments, min(config.max_workers, task.segments, room))
         reserved: dict[str, Any] = {"num_cpus": task.resources.cpus, "num_gpus": task.resources.gpus}
         if task.resources.memory is not None:
@@ -88,8 +93,9 @@ class BankGroup:
             work asked for may still go on: end the group.
         """
         done = 0
+        watch = Watch(self.resources, self._least, self._minutes)
         try:
-            for receipt in self._gather(task, chunks):
+            for receipt in self._gather(task, chunks, watch):
                 yield receipt
                 done += 1
             self._tell()
@@ -99,6 +105,8 @@ class BankGroup:
             if isinstance(cause, ScubaError):
                 cause.add_note(str(error))
                 raise cause from None
+            if lost := watch.lost():
+                raise NodesLostError(f"nodes were lost ({', '.join(lost)})") from error
             # a merge or a write whose argument went with a lost actor fails too, because of that one
             if isinstance(cause, RayError):
                 raise WorkerError(
@@ -135,16 +143,16 @@ class BankGroup:
             with contextlib.suppress(RayError):
                 logs.tell_again(ray.get(asked, timeout=_NOTES_SECONDS))
 
-    def _gather(self, task: GatherTask, chunks: Sequence[Chunk]) -> Iterator[Receipt]:
+    def _gather(self, task: GatherTask, chunks: Sequence[Chunk], watch: Watch) -> Iterator[Receipt]:
         shared = ray.put(task)
         coming = enumerate(passes(task, chunks))
         pending: dict[Any, int] = {}
         for number, group in coming:
             pending |= dict.fromkeys(self._ask(task, shared, group), number)
             while len(set(pending.values())) >= _IN_FLIGHT:
-                yield _next(pending)
+                yield _next(pending, watch, self.size)
         while pending:
-            yield _next(pending)
+            yield _next(pending, watch, self.size)
 
     def _ask(self, task: GatherTask, shared: Any, group: Sequence[Chunk]) -> list[Any]:
         """Send one pass on its way, to the last merge and the written part; returns the references of its receipts."""
@@ -175,9 +183,12 @@ def _merge(task: Any, chunk: Chunk, left: Place, right: Place) -> Place:
     return actor.merge.remote(task, chunk, left[0], right[0]), actor
 
 
-def _next(pending: dict[Any, int]) -> Receipt:
+def _next(pending: dict[Any, int], watch: Watch, holders: int) -> Receipt:
     """Wait for one receipt; in Python, so that Ctrl-C is heard."""
-    ready, _ = ray.wait(list(pending), num_returns=1)
+    ready: list[Any] = []
+    while not ready:
+        watch.check(holders)
+        ready, _ = ray.wait(list(pending), num_returns=1, timeout=_LOOK_SECONDS)
     del pending[ready[0]]
     receipt: Receipt = ray.get(ready[0])
     return receipt

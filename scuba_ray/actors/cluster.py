@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ import ray._private.worker as ray_worker
 from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
+from scuba_ray.actors.last_words import last_words
 from scuba_ray.errors import ConfigError
-from scuba_ray.protocols import Resources
 
 OBJECT_STORE_BYTES = 512 * 2**20
 """Shared memory of an embedded Ray: receipts, chunk descriptors, and the softmax states of two passes over a bank."""
@@ -67,6 +67,7 @@ class Cluster:
         with contextlib.ExitStack() as undo:
             undo.enter_context(_credentials(embedded=self.address is None))
             undo.enter_context(_quiet())
+            undo.enter_context(last_words())
             undo.callback(ray.shutdown)
             with _muted():
                 if self.address is None:
@@ -175,15 +176,19 @@ def _read_again() -> None:
 def _quiet() -> Iterator[None]:
     """Keep Ray's own words off the terminal for the time of a connection; what it logs to files stays.
 
-    Three ways out are closed: its logger, whose level `ray.init` sets for the whole process; notes on lost workers, which it
-    prints on stdout, where results belong, and which go to our logger instead; and its C++ side (see `_muted`).
+    Four ways out are closed: its logger, whose level `ray.init` sets for the whole process; notes on lost workers, which it
+    prints on stdout, where results belong, and which go to our logger instead; pages on answers that nobody waits for any more
+    when a step has failed; and its C++ side (see `_muted`).
     """
-    logger = logging.getLogger("ray")
-    level, printer = logger.level, ray_worker.print_to_stdstream
+    logger, ignore = logging.getLogger("ray"), "RAY_IGNORE_UNHANDLED_ERRORS"
+    level, printer, ignored = logger.level, ray_worker.print_to_stdstream, os.environ.get(ignore)
     ray_worker.print_to_stdstream = _log_notes
+    os.environ[ignore] = "1"
     try:
         yield
     finally:
+        if ignored is None:
+            del os.environ[ignore]
         ray_worker.print_to_stdstream = printer
         logger.setLevel(level)
 
@@ -216,80 +221,6 @@ def _muted() -> Iterator[None]:
         os.close(stderr)
 
 
-def capacity(resources: Resources, beside: Resources | None = None, count: int = 0) -> int:
-    """How many workers of this size the nodes that are up can hold, all else idle but `count` others `beside` them.
-
-    Those are taken to be where they are least in the way. Negative if they find no room themselves.
-    """
-    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    if beside is not None:
-        for node in sorted(nodes, key=lambda node: _holds(node, resources)):
-            here = min(count, _holds(node, beside))
-            count -= here
-            for kind, amount in _amounts(beside).items():
-                node[kind] = node.get(kind, 0.0) - here * amount
-    return -count if count else sum(_holds(node, resources) for node in nodes)
-
-
-def room_for(step: str, least: int, resources: Resources, beside: Resources | None = None, count: int = 0) -> int:
-    """How many workers of this size the cluster holds, `count` others beside them and all else idle, or may come to hold.
-
-    Raises
-    ------
-    ConfigError
-        If that is fewer than `least`, and it cannot grow.
-    """
-    room = capacity(resources, beside, count)
-    if room < least and not can_grow():
-        memory = f", {resources.memory / 2**30:.1f} GiB of memory" if resources.memory else ""
-        each = f"{resources.cpus:g} CPUs, {resources.gpus:g} GPUs{memory}"
-        others, lower = "", "engine.min_workers, engine.cpus_per_worker or engine.gpus_per_worker"
-        if beside is not None and count:
-            others = f" beside {count} decoder{'s' * (count != 1)} of {beside.cpus:g} CPUs each"
-            lower = f"engine.decoders, engine.cpus_per_decoder, {lower}"
-        raise ConfigError(
-            f"{step} needs {least} worker{'s' * (least != 1)} of {each} each{others}; the Ray cluster has {describe()}, "
-            f"which holds {max(room, 0)}. Set {lower} lower, or join a larger cluster with --address"
-        )
-    return max(room, least)
-
-
-def _holds(node: Mapping[str, float], resources: Resources) -> int:
-    """How many workers of this size a node holds."""
-    wanted = {kind: amount for kind, amount in _amounts(resources).items() if amount > 0}
-    return min((int(node.get(kind, 0.0) / amount + 1e-6) for kind, amount in wanted.items()), default=1)
-
-
-def _amounts(resources: Resources) -> dict[str, float]:
-    return {"CPU": resources.cpus, "GPU": resources.gpus, "memory": float(resources.memory or 0)}
-
-
-def can_grow() -> bool:
-    """Whether an autoscaler told Ray which nodes it may add, so that what is up now is not all there is."""
-    return ray._private.state.state.get_max_resources_from_cluster_config() is not None
-
-
-def fits_beside(resources: Resources, workers: int, others: Resources, busy: int) -> bool:
-    """Whether so many workers find room while `busy` others stay, by what the cluster has in all."""
-    have = ray.cluster_resources()
-    wanted = {
-        "CPU": resources.cpus * workers + others.cpus * busy,
-        "GPU": resources.gpus * workers + others.gpus * busy,
-        "memory": float((resources.memory or 0) * workers + (others.memory or 0) * busy),
-    }
-    return all(amount <= have.get(kind, 0.0) + 1e-6 for kind, amount in wanted.items())
-
-
 def first_line(error: BaseException) -> str:
     """What an error of Ray's says, without the pages that follow."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def describe() -> str:
-    """What the cluster has, for messages: `2 CPUs, 0 GPUs and 15.2 GiB of memory on 1 node`."""
-    total = ray.cluster_resources()
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    return (
-        f"{total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs and {total.get('memory', 0) / 2**30:.1f} GiB of memory "
-        f"on {nodes} node{'s' * (nodes != 1)}"
-    )

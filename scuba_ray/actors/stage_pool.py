@@ -10,7 +10,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import ray
@@ -21,7 +21,9 @@ from ray.util.annotations import RayDeprecationWarning
 from scuba_ray.actors import cluster, shared, versions
 from scuba_ray.actors.bank_group import BankGroup
 from scuba_ray.actors.chunk_workers import CHUNK, ChunkWorker, Preparer, receipt_of
+from scuba_ray.actors.losses import NodesLostError, PoolWatch, Watch, on_what_is_left
 from scuba_ray.actors.metrics import Metrics
+from scuba_ray.actors.room import fits_beside, room_for
 from scuba_ray.config import EngineConfig
 from scuba_ray.errors import ScubaError, WorkerError
 from scuba_ray.protocols import Chunk, ChunkTask, GatherTask, Receipt, Resources
@@ -76,22 +78,31 @@ class RayEngine:
         ConfigError
             If no node can hold one worker.
         ScubaError
-            The task's own; WorkerError for anything unexpected, or when workers are lost more than `retries` times.
+            The task's own; WorkerError for anything unexpected, or when workers or nodes are lost more than `retries` times.
         """
-        if not chunks:
-            return
+        if chunks:
+            yield from on_what_is_left(task.name, chunks, self.config.retries, partial(self._map, task))
+
+    def _map(self, task: ChunkTask, chunks: Sequence[Chunk]) -> Iterator[Receipt]:
+        """Run `task` on every chunk with one pool."""
         preparers = min(self.config.decoders, len(chunks)) if task.preparation is not None else 0
         pool = self._pool(task, len(chunks), preparers)
+        watch = Watch(task.resources, pool.min_size, self.config.grow_minutes, task.preparation, preparers)
         counted = self._metrics.step(task.tags, len(chunks), pictures=task.preparation is not None)
         done = 0
         try:
-            with _quiet(), contextlib.closing(_answers(self.config, task, chunks, pool, preparers)) as answers:
+            with (
+                _quiet(),
+                contextlib.closing(_answers(self.config, task, chunks, pool, watch)) as answers,
+            ):
                 for answer in answers:
                     yield counted(receipt_of(answer))
                     done += 1
         except ScubaError:
             raise
         except Exception as error:
+            if lost := watch.lost():
+                raise NodesLostError(f"nodes were lost ({', '.join(lost)})") from error
             raise WorkerError(
                 f"{task.name}: its workers were lost more often than they are replaced (engine.retries={self.config.retries}): "
                 f"{cluster.first_line(error)}. {done} of {len(chunks)} chunks were finished now. {RESUMES}"
@@ -99,8 +110,11 @@ class RayEngine:
 
     def gather(self, task: GatherTask, chunks: Sequence[Chunk]) -> Iterator[Receipt]:
         """Ask holders of all segments about the chunks, two passes at a time; receipts come in any order, errors as in `map`."""
-        if not chunks:
-            return
+        if chunks:
+            yield from on_what_is_left(task.name, chunks, self.config.retries, partial(self._gather, task))
+
+    def _gather(self, task: GatherTask, chunks: Sequence[Chunk]) -> Iterator[Receipt]:
+        """Ask one group of holders about the chunks."""
         if self._group is not None and self._group.held != task.held:
             self._end_group()
         if self._group is None:
@@ -126,16 +140,16 @@ class RayEngine:
         """The pool's sizes: as configured, never more workers than chunks, and room for those that prepare beside it."""
         least, most = min(self.config.min_workers, chunks), min(self.config.max_workers, chunks)
         resources, beside = task.resources, task.preparation or Resources()
-        room = cluster.room_for(task.name, least, resources, beside, preparers)
+        room = room_for(task.name, least, resources, beside, preparers, minutes=self.config.grow_minutes)
         first = max(min(self.config.initial_workers or room, most), least)
         group = self._group
-        if group and (preparers or not cluster.fits_beside(resources, first, group.resources, group.size)):
+        if group and (preparers or not fits_beside(resources, first, group.resources, group.size)):
             self._end_group()
         return ActorPoolStrategy(min_size=least, max_size=most, initial_size=first, max_tasks_in_flight_per_actor=_IN_FLIGHT)
 
 
 def _answers(
-    config: EngineConfig, task: ChunkTask, chunks: Sequence[Chunk], pool: ActorPoolStrategy, preparers: int
+    config: EngineConfig, task: ChunkTask, chunks: Sequence[Chunk], pool: ActorPoolStrategy, watch: Watch
 ) -> Generator[dict[str, Any], None, None]:
     """Run the pool, behind a pool that prepares if there is one; one answer per chunk, as they come. Closing it ends both."""
     context = DataContext.get_current().copy()
@@ -143,8 +157,9 @@ def _answers(
     context.print_on_execution_start = False
     context.max_errored_blocks = 0
     context.max_consecutive_actor_init_deaths = config.retries
+    context.custom_execution_callback_classes = [partial(PoolWatch, watch)]
     context.target_max_block_size = None  # a prepared chunk is one row of any size: never split it
-    if preparers:
+    if watch.count:
         waiting = _waiting_bytes(config)
         context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=waiting)
     common = {
@@ -159,12 +174,12 @@ def _answers(
         dataset = ray.data.from_items(
             [{name: getattr(chunk, name) for name in CHUNK} for chunk in chunks], override_num_blocks=len(chunks)
         )
-        if preparers:
+        if watch.count:
             assert task.preparation is not None, "asked of tasks that can be prepared"
             dataset = dataset.map_batches(
                 Preparer,
                 fn_constructor_args=(task, config.retries, versions.installed()),
-                compute=ActorPoolStrategy(size=preparers, max_tasks_in_flight_per_actor=1),
+                compute=ActorPoolStrategy(size=watch.count, max_tasks_in_flight_per_actor=1),
                 **_reserved(task.preparation),
                 **common,
             )

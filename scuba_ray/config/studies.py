@@ -33,6 +33,8 @@ class EngineConfig(Part):
     threads: int = Field(1, ge=1)
     # how often a lost worker is replaced, and a chunk tried again, before the step fails
     retries: int = Field(2, ge=0)
+    # ray only: minutes a step waits for nodes where too few are up: those an autoscaler is bringing, also in place of lost ones
+    grow_minutes: float = Field(30.0, ge=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> EngineConfig:
