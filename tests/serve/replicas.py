@@ -19,7 +19,9 @@ def replicas(name: str) -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if any(part.startswith("ray::ServeReplica:") and part.split(":")[-1] == name for part in process.cmdline()):
+            title = process.cmdline()[0] if process.cmdline() else ""
+            # while it works, the method's name follows
+            if title.startswith("ray::ServeReplica:") and title.split(":")[-1].split(".")[0] == name:
                 found.append(process)
         except psutil.NoSuchProcess:
             continue
