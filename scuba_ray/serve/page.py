@@ -1,21 +1,31 @@
-"""GET /: the run's report, told that a service gives it; its query box then shows, and its policy lets it ask this service."""
+"""GET /: the run's report, told that a service gives it; its query box then shows, and its policy lets it ask this service.
+
+The report says where data and models lie, for who made it; a client is told no places on the server.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from functools import lru_cache
 from hashlib import sha256
 from html import escape
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow.fs as pafs
 from starlette.requests import Request
 from starlette.responses import Response
 
-from scuba_ray.serve.failures import NotThere
+from scuba_ray.errors import DataError
+from scuba_ray.serve.failures import NotThere, without_places
 from scuba_ray.tables import files
 
 REPORT = "report/index.html"
 _PAGE, _POLICY = b'<html lang="en">', b"default-src 'none'; "
+_RECORD, _DATA_END = b',"run":', b"}</script>"
+_REASON = re.compile(rb'("(?:none|no_surface)":)("(?:[^"\\]|\\.)*")')
+"""Why there are no pictures or no surface: an error's words, which name files."""
 
 
 def page(request: Request, run: str) -> Response:
@@ -25,6 +35,8 @@ def page(request: Request, run: str) -> Response:
     ------
     NotThere
         If the run has no report.
+    DataError
+        If it is none that this version writes.
     """
     filesystem, place = files.filesystem(run)
     about = filesystem.get_file_info(f"{place}/{REPORT}")
@@ -52,6 +64,38 @@ def _endpoint(path: str) -> str:
 def _served(run: str, endpoint: str, written: tuple[int, int]) -> tuple[bytes, str]:
     """The page with its marker, and its tag; read again only when it was `written` again (size, time)."""
     report = files.read(run, REPORT)
-    marked = report.replace(_PAGE, f'<html lang="en" data-service="{escape(endpoint)}">'.encode(), 1)
+    marked = _without_places(report, run).replace(_PAGE, f'<html lang="en" data-service="{escape(endpoint)}">'.encode(), 1)
     served = marked.replace(_POLICY, _POLICY + b"connect-src 'self'; ", 1)
     return served, f'"{sha256(served).hexdigest()[:32]}"'
+
+
+def _without_places(report: bytes, run: str) -> bytes:
+    """The report without paths and locations in the run's record and in reasons.
+
+    The rest is not read: it is large, and base64 may look like a path. The record is the last entry of the page's data (other
+    entries of that name lie within it, so that more follows them than the data's end).
+    """
+    report = _REASON.sub(lambda found: found[1] + _dumped(_scrubbed(json.loads(found[2]), run)), report)
+    end = report.find(_DATA_END)
+    start = report.find(_RECORD, 0, end)
+    while start >= 0:
+        try:
+            record = json.loads(report[start + len(_RECORD) : end])
+        except json.JSONDecodeError:
+            start = report.find(_RECORD, start + 1, end)
+        else:
+            return report[: start + len(_RECORD)] + _dumped(_scrubbed(record, run)) + report[end:]
+    raise DataError("the report has no record of its run, as reports of this version have: `scuba report RUN` writes it again")
+
+
+def _scrubbed(value: Any, run: str) -> Any:
+    if isinstance(value, str):
+        return without_places(value, [run])
+    if isinstance(value, dict):
+        return {without_places(key, [run]): _scrubbed(one, run) for key, one in value.items()}
+    return [_scrubbed(one, run) for one in value] if isinstance(value, list) else value
+
+
+def _dumped(value: Any) -> bytes:
+    """As `report.page.build` writes its data."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c").encode()
