@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from scuba_ray import __version__
-from scuba_ray.cli import bank, bank_import, captioner, clean, data, phantom
+from scuba_ray.cli import bank, bank_import, captioner, clean, data, phantom, serve
 from scuba_ray.cli.options import Address, Bank, EngineName, Images, Seed, Voxels
 from scuba_ray.errors import ConfigError, ScubaError
 
@@ -58,6 +58,7 @@ app.add_typer(bank.app, name="bank")
 app.add_typer(data.app, name="data")
 bank.app.command("import")(bank_import.import_embeddings)
 app.add_typer(captioner.app, name="captioner")
+app.command()(serve.serve)
 app.command()(clean.clean)
 
 

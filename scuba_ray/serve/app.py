@@ -41,7 +41,7 @@ def app_builder(args: dict[str, Any]) -> Application:
     settings, config = open_run(args)
     from scuba_ray.serve.captioner import Captioner  # torch and transformers, after everything that is told without
     from scuba_ray.serve.encoder import Encoder
-    from scuba_ray.serve.ingress import Ingress, face
+    from scuba_ray.serve.ingress import Ingress, layers
     from scuba_ray.serve.nearest import NearestImages
     from scuba_ray.serve.opening import bank_of, captioned_backbone, device_of
     from scuba_ray.serve.options import deployment
@@ -61,7 +61,7 @@ def app_builder(args: dict[str, Any]) -> Application:
         bound[name] = deployment(model, replicas).bind(settings, config)
     subjects = deployment(Subjects, settings.subjects).bind(settings, reader.name)
     ingress = deployment(Ingress, settings.ingress)
-    application: Application = ingress.bind(face(settings), settings, config, subjects=subjects, **bound)
+    application: Application = ingress.bind(layers(settings), settings, config, subjects=subjects, **bound)
     return application
 
 

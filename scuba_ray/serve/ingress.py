@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
@@ -47,8 +48,8 @@ Subject = Annotated[str | None, Query(description="needed where several subjects
 VoxelId = Annotated[int, Path(ge=-(2**63), lt=2**63, description="an id of the run's voxels")]
 
 
-def face(settings: ServeConfig) -> FastAPI:
-    """What stands before the endpoints, on an application of its own: made where the token is known, it travels to the replicas.
+def layers(settings: ServeConfig) -> list[Middleware]:
+    """What stands before the endpoints: made where the token is known, it travels to the replicas.
 
     Raises
     ------
@@ -57,25 +58,24 @@ def face(settings: ServeConfig) -> FastAPI:
     """
     app = FastAPI()
     protect(app, settings)
-    return app
+    return app.user_middleware
 
 
 @serve.ingress()
 class Ingress:
     """One replica of the face."""
 
-    def __init__(self, face: FastAPI, settings: ServeConfig, config: RunConfig, **handles: DeploymentHandle) -> None:
+    def __init__(self, before: list[Middleware], settings: ServeConfig, config: RunConfig, **handles: DeploymentHandle) -> None:
         """Read which voxels there are. Raises ConfigError or DataError if the run is not what it was."""
         reader = captioned_backbone(config)
         catalogue = Catalogue.of(RunFolder(settings.run), config, reader.name)
-        self._face, self._limits, self._run = face, settings.limits, settings.run
+        self._before, self._limits, self._run = before, settings.limits, settings.run
         self._questions = Questions(settings, catalogue, handles, reader.dim)
         serves = [name for name in _ROUTES if name != "synthesize" or "synthesis" in handles]
         self._about = answers.RunAbout.model_validate({**about_run(settings, config, catalogue), "serves": serves})
         self._health, self._looked = answers.Health(healthy=False, deployments={}), -_HEALTH_SECONDS
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        # a new one: Serve pickles what the constructor got again when all is built
         app = FastAPI(
             title="scuba_ray",
             version=__version__,
@@ -83,7 +83,7 @@ class Ingress:
             description="Bodies hold lists. Tables come as JSON rows, or as an Arrow IPC stream with "
             f"`Accept: {ARROW}`. Numbers that do not exist are null.",
             responses=RESPONSES,
-            middleware=self._face.user_middleware,
+            middleware=self._before,
             docs_url=None,  # their pages load scripts from elsewhere
             redoc_url=None,
         )

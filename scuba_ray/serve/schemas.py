@@ -143,7 +143,7 @@ def _exactly_one(body: Body, names: Sequence[str]) -> None:
 def check_limits(body: Body, limits: LimitsConfig) -> None:
     """Raise ConfigError if a list, text or number of the request is beyond what this service takes."""
     for name, limit in CAPS.items():
-        value = getattr(body, name, None)
+        value = getattr(body, name) if name in body.model_fields_set else None  # a default is no wish
         asked, allowed = len(value) if isinstance(value, list) else value or 0, getattr(limits, limit)
         if asked > allowed:
             raise ConfigError(f"{name}: {asked:,} were asked for; this service takes {allowed:,} at most in one request")
