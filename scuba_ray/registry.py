@@ -51,6 +51,7 @@ SEAMS: dict[str, dict[str, str]] = {
         "beyond_nouns": "scuba_ray.analyses.beyond_nouns:BeyondNouns",
         "clusters": "scuba_ray.analyses.clusters:Clusters",
         "comparison": "scuba_ray.analyses.comparison:Comparison",
+        "embedding_map": "scuba_ray.analyses.embedding_map:EmbeddingMap",
         "nouns": "scuba_ray.analyses.nouns:Nouns",
         "person": "scuba_ray.analyses.person:Person",
         "selectivity": "scuba_ray.analyses.selectivity:Selectivity",

@@ -58,8 +58,8 @@ CLUSTERS = pa.schema(
 )
 """A row per part (`level` part; 0 is the largest) and per voxel (`level` voxel). `cosine` is of a voxel's weights with its part's
 mean direction, for a part the mean of these; `concentration` is von Mises and Fisher's. A region that cannot be divided has one
-row of `level` part with a note, and no part where it has no voxel. Predictions of weights fitted elsewhere without a bias count it
-as 0, so only their difference holds."""
+row of `level` part with a note, and no part where it has no voxel. Predictions by weights that were fitted elsewhere without a
+bias count it as 0, so only their difference holds."""
 
 
 class Clusters:

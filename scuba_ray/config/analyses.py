@@ -41,3 +41,10 @@ class ClustersConfig(Part):
     largest: int = Field(6, ge=2)
     # nearest bank pictures shown for each part
     pictures: int = Field(8, ge=1)
+
+
+class EmbeddingMapConfig(Part):
+    # pca, or umap where umap-learn is installed
+    method: Literal["pca", "umap"] = "pca"
+    # subject whose projected embeddings the map is fitted on; none takes the first. The others are mapped by it unchanged
+    fit_on: str | None = None

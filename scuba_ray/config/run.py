@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from scuba_ray.config.analyses import BeyondNounsConfig, ClustersConfig, NounsConfig, PersonConfig
+from scuba_ray.config.analyses import BeyondNounsConfig, ClustersConfig, EmbeddingMapConfig, NounsConfig, PersonConfig
 from scuba_ray.config.evidence import ConceptsConfig, LavcaConfig
 from scuba_ray.config.messages import in_words
 from scuba_ray.config.parts import Part, registered
@@ -58,6 +58,7 @@ class RunConfig(Part):
     beyond_nouns: BeyondNounsConfig = BeyondNounsConfig()
     person: PersonConfig = PersonConfig()
     clusters: ClustersConfig = ClustersConfig()
+    embedding_map: EmbeddingMapConfig = EmbeddingMapConfig()
     analyses: tuple[Annotated[str, registered("analysis")], ...] = ()
     report: ReportConfig = ReportConfig()
 

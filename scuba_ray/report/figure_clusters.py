@@ -52,7 +52,7 @@ def _parts(axes: Axes, rows: Sequence[dict[str, Any]], colours: dict[str, str]) 
         axes.barh(place, share, color=colours[row["roi"]], height=0.75)
         text = ", ".join(row["nouns"] or ())
         note = f"({row['note']})" if row["note"] and row["part"] is None else ""
-        shown = textwrap.shorten(note or text or "(no captions agree on a noun)", _SAID, placeholder=" …")
+        shown = textwrap.shorten(note or text or "(no noun that it says more)", _SAID, placeholder=" …")
         axes.text(share + 1, place, shown, va="center", fontsize="small")
     labels = [_label(row, index, rows) for index, row in enumerate(rows)]
     axes.set_yticks(range(len(rows)), labels, fontsize="small")

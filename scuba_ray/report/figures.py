@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from scuba_ray.analyses.backbones import ALL
 from scuba_ray.report.figure_clusters import draw_clusters
+from scuba_ray.report.figure_map import draw_map
 from scuba_ray.report.figure_regions import draw_person, draw_selectivity
 from scuba_ray.report.figure_terms import draw_terms
 from scuba_ray.report.palette import EVERYWHERE, NOWHERE, region_colours
@@ -31,6 +32,7 @@ _DRAWN: dict[str, Draw] = {
     "person": lambda table, run: draw_person(table),
     "selectivity": lambda table, run: draw_selectivity(table),
     "clusters": lambda table, run: draw_clusters(table),
+    "embedding_map": lambda table, run: draw_map(table, run.read("voxels", columns=list(_COLUMNS[:4]))),
     "backbones": lambda table, run: draw_backbones(table, run.read("voxels", columns=list(_COLUMNS))),
 }
 """Analyses that have a figure, in the order of the page."""
