@@ -72,20 +72,19 @@ def _served(run: str, endpoint: str, written: tuple[int, int]) -> tuple[bytes, s
 def _without_places(report: bytes, run: str) -> bytes:
     """The report without paths and locations in the run's record and in reasons.
 
-    The rest is not read: it is large, and base64 may look like a path. The record is the last entry of the page's data (other
-    entries of that name lie within it, so that more follows them than the data's end).
+    The rest is not read: it is large, and base64 may look like a path. In the page's data the first entry of that name is the
+    record; others lie within it.
     """
     report = _REASON.sub(lambda found: found[1] + _dumped(_scrubbed(json.loads(found[2]), run)), report)
-    end = report.find(_DATA_END)
-    start = report.find(_RECORD, 0, end)
-    while start >= 0:
-        try:
-            record = json.loads(report[start + len(_RECORD) : end])
-        except json.JSONDecodeError:
-            start = report.find(_RECORD, start + 1, end)
-        else:
-            return report[: start + len(_RECORD)] + _dumped(_scrubbed(record, run)) + report[end:]
-    raise DataError("the report has no record of its run, as reports of this version have: `scuba report RUN` writes it again")
+    before, mark, after = report.partition(_RECORD)
+    inside, end, page = after.partition(_DATA_END)
+    if not (mark and end):
+        raise DataError(
+            "the report has no record of its run, as reports of this version have: `scuba report RUN` writes it again"
+        )
+    text = (inside + b"}").decode()
+    record, length = json.JSONDecoder().raw_decode(text)
+    return before + mark + _dumped(_scrubbed(record, run)) + text[length:-1].encode() + end + page
 
 
 def _scrubbed(value: Any, run: str) -> Any:

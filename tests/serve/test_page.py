@@ -66,20 +66,21 @@ def test_a_client_is_told_no_places(run: Path) -> None:
             "bank": "s3://b/x",
         },
         "digests": {"/data/lab/voxels.npy": "ab/cd", "text": "</script> and/or"},
-        "run": {"run": {"last": "/data/lab/z"}},
         "dim": 8,
+        "run": {"run": {"last": "/data/lab/z"}},
     }
     data = {
         "images": ["/9j/4AAQSkZJRg/lab"],
         "sets": [{"no_surface": 'its data set cannot be opened: "/data/lab/subj01" is "gone"'}],
         "thumbnails": {"none": "no folder of pictures at /data/lab/bank"},
         "run": record,
+        "figures": [{"name": "certainty", "png": "/9j/ab/cd"}],
     }
     (run / "report" / "index.html").write_text(build("A title", data), encoding="utf-8")
     served = bytes(asked(run).body).decode()
     (text,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', served)
     told = json.loads(text)
-    assert told["images"] == data["images"], "what only looks like a path stays"
+    assert (told["images"], told["figures"]) == (data["images"], data["figures"]), "what only looks like a path stays"
     assert told["run"]["config"]["subjects"] == [{"path": "[a place on the server]", "name": "subj01"}]
     assert told["run"]["digests"] == {"[a place on the server]": "ab/cd", "text": "</script> and/or"}
     assert told["run"]["dim"] == 8 and "cannot be opened" in told["sets"][0]["no_surface"]
