@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scuba_ray.bank.listings import Listing, collection_name, files_of, listed, record
+from scuba_ray.bank.listings import Listing, collection_name, counted, files_of, listed, record
 from scuba_ray.bank.shards import TABLE, BankFolder, collection_of, open_bank, unit_key
 from scuba_ray.config import BackboneConfig, EncodeConfig, EngineConfig, SubjectConfig
 from scuba_ray.datasets import make_dataset, make_images
@@ -34,6 +34,15 @@ _HERE = 1 << 30
 """Bytes on a local disk up to which the driver scans by itself: workers take longer to start than it takes to read them."""
 _NAMED = 3
 """Files that an error names."""
+
+
+class Bank(NamedTuple):
+    """What weights are projected on, and what made it; of one that is only planned, how large it will be."""
+
+    folder: BankFolder
+    fingerprint: str
+    rows: int
+    shards: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,8 +214,10 @@ def embed_collection(steps: Steps, listing: Listing, how: Embedding) -> Result:
     )
 
 
-def only_collection(location: str, wanted: Listing, pictures: ImageSource) -> Listing:
+def only_collection(location: str, wanted: Listing, pictures: ImageSource, *, keep: bool = True) -> Listing:
     """Record the files of a run's own bank, in place of what was recorded before: subjects claim a run, not it.
+
+    Unless they are to be kept, they are only counted.
 
     Raises
     ------
@@ -217,7 +228,7 @@ def only_collection(location: str, wanted: Listing, pictures: ImageSource) -> Li
     for known in listed(location):
         if replace(known, files=0, bytes=0, digest="") == wanted:
             return known
-    return record(location, wanted, pictures.files())
+    return record(location, wanted, pictures.files()) if keep else counted(wanted, pictures.files())
 
 
 def _check_apart(images: str, out: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scuba_ray.bank.shards import BankFolder
+from scuba_ray.banks import Bank
 from scuba_ray.config import DescribeConfig, RunConfig, SubjectConfig
 from scuba_ray.config.scoring import OWN, JudgeConfig
 from scuba_ray.models.clipcap import make_captioner
@@ -59,7 +59,7 @@ class Evidence:
         how: dict[str, Any] = {"rows": voxels.rows, "chunk": settings.chunk, "here": self._few(voxels.rows)}
         return self.steps.complete(stage, key=f"{captions.key}/{RERANKED}", inputs=inputs, **how)
 
-    def nearest(self, projections: Sequence[Result], bank: tuple[BankFolder, str]) -> Result | None:
+    def nearest(self, projections: Sequence[Result], bank: Bank) -> Result | None:
         """Find the pictures nearest to some voxel of any subject, for captions made from them; None if nothing asks for them."""
         reader, wanted = self.study.reader, self._pictures_wanted
         if not wanted:
@@ -70,11 +70,11 @@ class Evidence:
             keys=tuple(result.key for result in projections),
             pictures=wanted,
             run=self.folder,
-            bank=bank[0],
+            bank=bank.folder,
             resources=self.study.resources,
         )
-        inputs = [bank[1], *(result.fingerprint for result in projections)]
-        small, rows = bank[0].rows <= READ_HERE, len(bank[0].shards)
+        inputs = [bank.fingerprint, *(result.fingerprint for result in projections)]
+        small, rows = bank.rows <= READ_HERE, bank.shards
         return self.steps.complete(stage, key=reader.name, rows=rows, chunk=SHARDS, inputs=inputs, here=small)
 
     @property
@@ -202,7 +202,7 @@ class Evidence:
             begun = {key for name in files.names(self.folder.location, table) if (key := key_of(name))}
             for key in sorted({*self.folder.keys(table), *begun}):
                 if (table, key) not in made and (table.startswith("analyses/") or key.startswith(ours)):
-                    self.folder.remove(table, key)
+                    self.steps.remove(table, key)
 
     def _fitted(self, judge: JudgeConfig) -> bool:
         """Whether the judge is one of the backbones that were encoded and fitted."""

@@ -9,7 +9,7 @@ from typing import Any
 from scuba_ray import __version__
 from scuba_ray.bank.listings import Listing
 from scuba_ray.bank.shards import BankFolder
-from scuba_ray.banks import Embedding, embed_collection, only_collection
+from scuba_ray.banks import Bank, Embedding, embed_collection, only_collection
 from scuba_ray.config import RunConfig, SubjectConfig
 from scuba_ray.errors import ConfigError
 from scuba_ray.protocols import LOW_LEVEL, Backbone, Described, Resources, Scaling
@@ -74,7 +74,7 @@ class Methods:
         how: dict[str, Any] = {"rows": voxels, "chunk": settings.chunk, "here": trials * voxels * 4 <= PREPARED_HERE}
         inputs = [self.study.identity[subject.name]]
         responses = self.steps.complete(stage, key=subject.name, inputs=inputs, scratch=sessions, **how)
-        self.steps.warn(*cautions.of_responses(self.folder, subject.name))
+        self.steps.caution(cautions.of_responses, self.folder, subject.name)
         return responses
 
     def encode(self, subject: SubjectConfig, backbone: Backbone) -> Result:
@@ -103,7 +103,7 @@ class Methods:
             finish, key=key, rows=fits.rows, chunk=SIGNIFICANCE_CHUNK, inputs=[fits.fingerprint], here=True
         )
         if backbone.name != LOW_LEVEL:  # a baseline predicts few voxels, and is meant to
-            self.steps.warn(*cautions.of_fit(self.folder, key, settings, backbone.dim))
+            self.steps.caution(cautions.of_fit, self.folder, key, settings, backbone.dim)
         return voxels
 
     def encode_captions(self, subject: SubjectConfig, backbone: Backbone) -> Result:
@@ -138,15 +138,15 @@ class Methods:
         stage = ImportWeights(subject=subject.name, backbone=reader.name, weights=weights, dim=reader.dim, resources=Resources())
         rows = weights.voxels.num_rows
         voxels = self.steps.complete(stage, key=key, rows=rows, chunk=SIGNIFICANCE_CHUNK, inputs=inputs, here=True)
-        self.steps.warn(*cautions.of_import(self.folder, key))
+        self.steps.caution(cautions.of_import, self.folder, key)
         return voxels
 
-    def bank(self) -> tuple[BankFolder, str]:
-        """The natural images that weights are projected on, and what made them: a bank built before, or one of the run's own."""
+    def bank(self) -> Bank:
+        """The natural images that weights are projected on: a bank built before, or one of the run's own."""
         built, pictures, settings, reader = self.study.bank, self.study.pictures, self.config.bank, self.study.reader
         if built is not None:
-            self.steps.warn(*cautions.of_bank(built))
-            return built, built.fingerprint
+            self.steps.caution(cautions.of_bank, built)
+            return Bank(built, built.fingerprint, built.rows, len(built.shards))
         assert pictures is not None and settings.images is not None, "a study has a bank or pictures for one"
         wanted = Listing(OWN_BANK, settings.images, settings.source, "", pictures.fingerprint(), ())
         seen = {f"{subject.name}/{reader.name}" for subject in self.config.subjects} if settings.similar is not None else set()
@@ -159,25 +159,26 @@ class Methods:
             similar=settings.similar,
             test=tuple(result for result in self.steps.results if result.table == "embeddings" and result.key in seen),
         )
-        made = embed_collection(self.steps, only_collection(self.folder.location, wanted, pictures), how)
-        return BankFolder(self.folder.location, reader.name, (made.key,)), made.fingerprint
+        listing = only_collection(self.folder.location, wanted, pictures, keep=not self.steps.dry)
+        made = embed_collection(self.steps, listing, how)
+        return Bank(BankFolder(self.folder.location, reader.name, (made.key,)), made.fingerprint, made.rows, made.chunks)
 
-    def project(self, subject: SubjectConfig, voxels: Result, bank: tuple[BankFolder, str]) -> Result:
+    def project(self, subject: SubjectConfig, voxels: Result, bank: Bank) -> Result:
         """Project weights onto natural images by a softmax at inverse temperature beta (METHOD, equations 3 and 4)."""
         settings, reader = self.config.project, self.study.reader
         space: dict[str, Any] = {"backbone": reader.name, "dim": reader.dim, "run": self.folder}
-        exact = Project(subject=subject.name, bank=bank[0], settings=settings, **space, **self._model)
-        common: dict[str, Any] = {"key": voxels.key, "chunk": settings.chunk, "inputs": [voxels.fingerprint, bank[1]]}
+        exact = Project(subject=subject.name, bank=bank.folder, settings=settings, **space, **self._model)
+        common: dict[str, Any] = {"key": voxels.key, "chunk": settings.chunk, "inputs": [voxels.fingerprint, bank.fingerprint]}
         if settings.method == "exact":
             return self.steps.complete(exact, rows=voxels.rows, **common)
-        info = check_index(bank[0], settings)
+        info = check_index(bank.folder, settings)
         stage = ProjectIndex(exact=exact, info=info, resources=self.study.resources)
         projections = self.steps.complete(stage, rows=voxels.rows, **common)
-        self.steps.warn(*cautions.of_index(self.folder, voxels.key, settings, info))
-        if audited := sampled(self.folder, voxels.key, self.config.seed):
+        self.steps.caution(cautions.of_index, self.folder, voxels.key, settings, info)
+        if projections.there and (audited := sampled(self.folder, voxels.key, self.config.seed)):
             audit = AuditIndex(projected=stage, voxels=audited, resources=self.study.resources)
             self.steps.complete(audit, rows=len(audited), **common)
-            self.steps.warn(*cautions.of_audit(self.folder, voxels.key))
+            self.steps.caution(cautions.of_audit, self.folder, voxels.key)
         return projections
 
     def caption(self, subject: SubjectConfig, projections: Result) -> Result:

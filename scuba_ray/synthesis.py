@@ -17,6 +17,7 @@ from scuba_ray.stages.requests import Requests
 from scuba_ray.stages.study import Study
 from scuba_ray.stages.synthesize import Synthesize
 from scuba_ray.tables.fingerprint import fingerprint
+from scuba_ray.tables.planned import PlannedSteps
 from scuba_ray.tables.progress import Result
 from scuba_ray.tables.steps import Steps
 from scuba_ray.tables.store import RunFolder
@@ -42,6 +43,8 @@ class Synthesis:
         planned = self._plan(subject, voxels, captions)
         if not planned.rows:
             return None
+        if isinstance(self.steps, PlannedSteps) and not planned.there:
+            return self.steps.foresee("synthesize", "images", voxels.key, rows=self._settings.budget, until=planned)
         requests = self.folder.read("requests", key=planned.key)
         methods = pc.unique(requests["method"]).to_pylist()
         made = [self._pictures(subject, voxels, method, requests) for method in methods]
@@ -72,7 +75,7 @@ class Synthesis:
         inputs = [voxels.fingerprint, *(result.fingerprint for result in captions if result.key in keys.values())]
         how: dict[str, Any] = {"rows": voxels.rows, "chunk": voxels.rows, "here": True, "may_be_empty": True}
         planned = self.steps.complete(stage, key=voxels.key, inputs=inputs, **how)
-        self.steps.warn(*image_cautions.of_requests(self.folder, voxels.key, significant=settings.significant))
+        self.steps.caution(image_cautions.of_requests, self.folder, voxels.key, significant=settings.significant)
         return planned
 
     def _pictures(self, subject: SubjectConfig, voxels: Result, method: str, requests: pa.Table) -> Result:
@@ -95,7 +98,7 @@ class Synthesis:
         )
         key, rows = f"{voxels.key}/{method}", mine.num_rows
         made = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
-        self.steps.warn(*image_cautions.of_syntheses(self.folder, key, rows, self._diffusion(method)))
+        self.steps.caution(image_cautions.of_syntheses, self.folder, key, rows, self._diffusion(method))
         return made
 
     def _judge(self, subject: SubjectConfig, voxels: Result, planned: Result, made: Sequence[Result]) -> Result:

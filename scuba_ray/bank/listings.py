@@ -94,14 +94,19 @@ def listed(location: str) -> list[Listing]:
     return sorted(found, key=lambda listing: len(listing.earlier))
 
 
-def record(location: str, listing: Listing, table: pa.Table) -> Listing:
-    """Write what a collection is made of (columns name and bytes, by name), atomically; the table is held in memory once more."""
+def counted(listing: Listing, table: pa.Table) -> Listing:
+    """What a collection is made of (columns name and bytes, by name), counted and digested."""
     digest = hashlib.sha256()
     for batch in table.select(["name", "bytes"]).to_batches(_GROUP):
         digest.update("\n".join(batch["name"].to_pylist()).encode() + b"\0")
         digest.update(batch["bytes"].to_numpy().tobytes())
     total = pc.sum(table["bytes"]).as_py()
-    listing = replace(listing, files=table.num_rows, bytes=total, digest=digest.hexdigest())
+    return replace(listing, files=table.num_rows, bytes=total, digest=digest.hexdigest())
+
+
+def record(location: str, listing: Listing, table: pa.Table) -> Listing:
+    """Write what a collection is made of (columns name and bytes, by name), atomically; the table is held in memory once more."""
+    listing = counted(listing, table)
     sink = pa.BufferOutputStream()
     about = {name: getattr(listing, name) for name in Listing.__dataclass_fields__}
     pq.write_table(

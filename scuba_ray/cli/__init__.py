@@ -6,7 +6,6 @@ configuration error; 130 stopped by Ctrl-C. Text for people goes to stderr, resu
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from scuba_ray import __version__
-from scuba_ray.cli import bank, bank_import, captioner, clean, data, phantom, serve
+from scuba_ray.cli import bank, bank_import, captioner, clean, data, phantom, run, serve
 from scuba_ray.cli.options import Address, Bank, EngineName, Images, Seed, Voxels
 from scuba_ray.errors import ConfigError, ScubaError
 
@@ -59,6 +58,7 @@ app.add_typer(data.app, name="data")
 bank.app.command("import")(bank_import.import_embeddings)
 app.add_typer(captioner.app, name="captioner")
 app.command()(serve.serve)
+app.command()(run.run)
 app.command()(clean.clean)
 
 
@@ -95,32 +95,6 @@ def demo(
         )
     tell_warnings(folder)
     print(closing_words(folder, width=None if sys.stdout.isatty() else 130))
-
-
-@app.command()
-def run(
-    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="Settings of the run.")],
-    out: Annotated[str | None, typer.Option(help="Folder of the run, instead of the configuration's.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Change a setting; may be repeated.")
-    ] = None,
-    engine: Annotated[Literal["ray", "local"] | None, typer.Option(help="Instead of the configuration's.")] = None,
-    address: Address = None,
-) -> None:
-    """Run every step of a configuration; a run that was interrupted goes on where it stopped."""
-    from scuba_ray.config import load_config
-    from scuba_ray.terminal import Listener, say, tell_warnings
-
-    options = {"out": out, "engine.name": engine, "engine.address": address}
-    given = [f"{path}={json.dumps(value)}" for path, value in options.items() if value is not None]
-    loaded = load_config(config, [*(settings or []), *given])
-    from scuba_ray.pipeline import run as run_steps  # takes seconds: a wrong setting is told before
-
-    with Listener() as listen:
-        folder = run_steps(loaded, listen=listen)
-    tell_warnings(folder)
-    say("every step is complete")
-    print(f"{folder.location}/report/index.html")
 
 
 @app.command()

@@ -29,6 +29,18 @@ class Progress:
 Listener = Callable[[Progress], None]
 
 
+class AtMost(int):
+    """A count that is bounded and not known: it depends on what the step called `until` gives."""
+
+    until: str
+
+    def __new__(cls, value: int, until: str) -> AtMost:
+        """The bound, and what it waits for."""
+        made = super().__new__(cls, value)
+        made.until = until
+        return made
+
+
 @dataclass(frozen=True)
 class Scratch:
     """A step whose table one other step reads and nothing else: it is made for that step and deleted after it."""

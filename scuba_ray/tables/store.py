@@ -48,8 +48,6 @@ class RunFolder:
     def __repr__(self) -> str:
         return f"RunFolder({self.location!r})"
 
-    # ------------------------------------------------------------------------------------------ one driver, one data set
-
     def lock(self) -> AbstractContextManager[None]:
         """Hold the folder for this driver. Raises ConfigError if another driver holds it."""
         return lock.hold(self.location)
@@ -62,16 +60,21 @@ class RunFolder:
         ConfigError
             If a subject is recorded with other data: results of two data sets never share a folder.
         """
+        known = self.check_claim(identity)
         for folder in ("", "report", QUARANTINE_FOLDER):
             files.clean(self.location, folder)
-        known = self._json(_CLAIM) or {}
+        self._save_json(_CLAIM, {**known, **identity})
+
+    def check_claim(self, identity: Mapping[str, str]) -> dict[str, str]:
+        """Return whose data the folder holds; raises ConfigError like `claim`, and writes nothing."""
+        known: dict[str, str] = self._json(_CLAIM) or {}
         for subject, print_ in identity.items():
             if known.get(subject, print_) != print_:
                 raise ConfigError(
                     f"{self.location} holds the run of another data set: {subject} was {known[subject][:12]}, "
                     f"is {print_[:12]} now; choose another folder with --out, or delete this one"
                 )
-        self._save_json(_CLAIM, {**known, **identity})
+        return known
 
     # ------------------------------------------------------------------------------------------ writing, step by step
 
@@ -94,7 +97,7 @@ class RunFolder:
         entry = self._finished(unit.table).get(unit.key)
         listed = {part.name: part for part in entry.parts} if entry else {}
         present = files.sizes(self.location, unit.table)
-        lacking = set(self._lacking(unit, chunks))
+        lacking = set(self.lacking(unit, chunks))
         contents = self.verify or entry is None or entry.bytes <= _VERIFIED
 
         def is_missing(chunk: Chunk) -> bool:
@@ -249,10 +252,10 @@ class RunFolder:
 
     def waiting(self, unit: Unit, chunks: Sequence[Chunk]) -> list[str]:
         """Keys of all rows in quarantine of those chunks that the next run computes again; none if nothing is left to it."""
-        names = [f"{QUARANTINE_FOLDER}/{unit.quarantine_name(chunk)}" for chunk in self._lacking(unit, chunks)]
+        names = [f"{QUARANTINE_FOLDER}/{unit.quarantine_name(chunk)}" for chunk in self.lacking(unit, chunks)]
         return [key for name in names for key in parts.load(self.location, name, ["key"])["key"].to_pylist()]
 
-    def _lacking(self, unit: Unit, chunks: Sequence[Chunk]) -> list[Chunk]:
+    def lacking(self, unit: Unit, chunks: Sequence[Chunk]) -> list[Chunk]:
         """Chunks with rows in quarantine that are to be tried again (`BadRow.retry`)."""
         there = files.names(self.location, QUARANTINE_FOLDER)
         some = [chunk for chunk in chunks if unit.quarantine_name(chunk) in there]
@@ -268,8 +271,6 @@ class RunFolder:
             row = parts.load(self.location, f"{QUARANTINE_FOLDER}/{name}", ["key", "reason"]).slice(0, 1).to_pylist()[0]
             return BadRow(row["key"], row["reason"])
         return None
-
-    # ------------------------------------------------------------------------------------------ other files
 
     def write_run_json(self, mapping: Mapping[str, Any]) -> None:
         """Write `run.json`: the resolved configuration, versions, seeds and timings."""
