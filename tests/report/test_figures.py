@@ -49,3 +49,13 @@ def test_a_run_writes_its_figure_beside_the_table_and_shows_it(own_study: TinySt
     assert pq.read_table(place).num_rows == folder.read("analyses/backbones").num_rows, "Parquet readers skip the figure"
     page = (Path(folder.location) / "report" / "index.html").read_text()
     assert '"figures":[{"name":"backbones","png":"' in page
+
+
+def test_all_analyses_of_captions_run_by_name_and_are_drawn(own_study: TinyStudy) -> None:
+    names = ["nouns", "beyond_nouns", "person", "selectivity", "clusters", "embedding_map"]
+    folder = run(own_study.config(analyses=names))
+    for name in names:
+        place = Path(folder.location) / "analyses" / name
+        assert folder.read(f"analyses/{name}").num_rows and (place / "_figure.png").stat().st_size > 5000, name
+    page = (Path(folder.location) / "report" / "index.html").read_text()
+    assert all(f'{{"name":"{name}","png":"' in page for name in names)
