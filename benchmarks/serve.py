@@ -8,13 +8,14 @@ clients, then ends it. A client sends its next request when it has the answer of
 by voxel id (all methods: a look-up in its tables), `weights` sends weight vectors, which are projected and captioned now; lists
 are of one and of many. Bodies are JSON, made beforehand; answers are read to the end and held against the run's captions: `wrong`
 is how many differ. Times are of whole requests, milliseconds; the client shares the machine with the service.
+`--note` says what else the machine did.
 """
 
 from __future__ import annotations
 
 import _report
 
-settings = _report.arguments(__doc__, threads=1, run="", seconds=15.0, most=64, clients="1,16,64", warm=2.0)
+settings = _report.arguments(__doc__, threads=1, run="", seconds=15.0, most=64, clients="1,16,64", warm=2.0, note="")
 
 import asyncio  # noqa: E402
 import contextlib  # noqa: E402
@@ -63,7 +64,7 @@ class Measured:
     def figures(self, took: float, items: int) -> dict[str, Any]:
         """Of the requests that were answered 200."""
         good = self.statuses[200]
-        p50, p99 = np.percentile(self.seconds, [50, 99]) * 1e3 if good else (None, None)
+        p50, p99 = (np.percentile(self.seconds, [50, 99]) * 1e3).tolist() if good else (None, None)
         return {
             "p50_ms": p50,
             "p99_ms": p99,
