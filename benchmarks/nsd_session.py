@@ -15,7 +15,7 @@ from typing import Any
 import _report
 
 settings = _report.arguments(
-    __doc__, x=81, y=104, z=83, trials=750, voxels=15_000, memory_mb=64, hdf5=1, threads=1, rounds=2, directory=""
+    __doc__, x=81, y=104, z=83, trials=750, voxels=15_000, memory_mb=64, hdf5=1, threads=1, rounds=2, directory="", dtype="int16"
 )
 
 import h5py  # noqa: E402  (after the thread count is set)
@@ -40,15 +40,17 @@ def write_session(path: Path, brain: np.ndarray) -> np.ndarray:
     """Write the session, volume by volume, packed fast; returns 16 volumes (Z, Y, X), of which the trials are repetitions."""
     rng = np.random.default_rng(0)
     pool = rng.choice(np.arange(-400, 401, 50, dtype=np.int16), (16, *SHAPE[::-1])) * brain.T
+    if settings.dtype == "float32":  # percent signal change, not 300 times as much
+        pool = (pool / np.float32(300)).astype(np.float32)
     header = nibabel.Nifti1Header()
     header.set_data_shape((*SHAPE, settings.trials))
-    header.set_data_dtype(np.int16)
+    header.set_data_dtype(pool.dtype)
     header["vox_offset"], header["magic"] = 352, b"n+1"
     header.set_sform(np.diag([1.8, 1.8, 1.8, 1]), 1)
     with gzip.open(path, "wb", compresslevel=1) as file:
         file.write(header.binaryblock + b"\0" * 4)
         for trial in range(settings.trials):
-            file.write(pool[trial % 16].astype("<i2").tobytes())
+            file.write(pool[trial % 16].astype(pool.dtype.newbyteorder("<")).tobytes())
     return pool
 
 
@@ -56,7 +58,7 @@ def write_twin(path: Path, pool: np.ndarray) -> None:
     """The same as HDF5 (T, Z, Y, X), a voxel's trials in a chunk, written slab by slab."""
     with h5py.File(path, "w") as file:
         shape = (settings.trials, *SHAPE[::-1])
-        betas = file.create_dataset("betas", shape, np.int16, chunks=(settings.trials, 1, 1, 1))
+        betas = file.create_dataset("betas", shape, pool.dtype, chunks=(settings.trials, 1, 1, 1))
         for z in range(SHAPE[2]):
             betas[:, z] = pool[np.arange(settings.trials) % 16, z]
 
@@ -118,7 +120,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=settings.directory or None) as folder:
         nifti = Path(folder) / "betas_session01.nii.gz"
         pool = write_session(nifti, brain)
-        wanted = pool.transpose(0, 3, 2, 1).reshape(16, -1)[:, voxel_V][np.arange(settings.trials) % 16] / np.float32(300)
+        wanted = pool.transpose(0, 3, 2, 1).reshape(16, -1)[:, voxel_V][np.arange(settings.trials) % 16]
+        wanted = wanted if settings.dtype == "float32" else wanted / np.float32(300)
         np.save(Path(folder) / "voxels.npy", voxel_V)
         contenders: dict[str, Any] = {
             "unpack": lambda: unpack(nifti),
@@ -129,6 +132,7 @@ def main() -> None:
             twin = Path(folder) / "betas_session01.hdf5"
             write_twin(twin, pool)
             contenders["hdf5"] = lambda: read_betas(SessionFiles(1, "hdf5", (twin,)), voxel_V, memory)
+        pool_bytes = pool.itemsize
         del pool
         seconds = _report.side_by_side(contenders, settings.rounds)
         peaks, difference = {}, {}
@@ -143,7 +147,7 @@ def main() -> None:
             settings,
             seconds,
             file_mib=nifti.stat().st_size / 2**20,
-            unpacked_mib=settings.trials * np.prod(SHAPE) * 2 / 2**20,
+            unpacked_mib=settings.trials * np.prod(SHAPE) * pool_bytes / 2**20,
             nifti_over_unpack=_report.ratio(seconds, "nifti", "unpack"),
             prepare_over_unpack=_report.ratio(seconds, "prepare", "unpack"),
             peak_memory=peaks,

@@ -6,6 +6,7 @@ not grow with a subject (network weights, the interpreter: 1 to 2 GB a worker) i
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from scuba_ray.config import RunConfig
 from scuba_ray.datasets.inspection import Inspection
 from scuba_ray.tables import files
+from scuba_ray.tables.schemas import PARTITIONS
 
 _GIB = 1 << 30
 # rates of README's tables, published sizes: one worker of two CPU cores, and one H100
@@ -78,8 +80,11 @@ def disk(config: RunConfig, sizes: Mapping[str, Sizes]) -> dict[str, float]:
     responses     S V 4
     embeddings    S D 2 a backbone
     fits, voxels  V D 4 each, a backbone
-    projections   V D 4 and V nearest 12
+    projections   6 V (4 D + 12 nearest): the whole bank and its five partitions
     bank          K D 2, where the run builds its own
+    nearest       at most K (2 D + 100) or V pictures (2 D + 100), for `lavca` and `concepts`
+
+    What does not grow with voxels or images is not in here: the report (some MB), and images that are synthesised (`budget`).
     """
     item, backbones = (4 if config.prepare.dtype == "float32" else 2), len(config.backbones)
     tables: dict[str, float] = {
@@ -87,11 +92,15 @@ def disk(config: RunConfig, sizes: Mapping[str, Sizes]) -> dict[str, float]:
         "responses": sum(4 * one.stimuli * one.voxels for one in sizes.values()),
         "embeddings": backbones * sum(2 * one.stimuli * one.dim for one in sizes.values()),
         "fits and voxels": backbones * sum(8 * one.voxels * one.dim for one in sizes.values()),
-        "projections": sum(one.voxels * (4 * one.dim + 12 * config.project.nearest) for one in sizes.values()),
+        "projections": sum((PARTITIONS + 1) * one.voxels * (4 * one.dim + 12 * config.project.nearest) for one in sizes.values()),
     }
     pictures = max((one.pictures or 0) * one.dim * 2 for one in sizes.values())
     if config.bank.path is None and pictures:
         tables["bank"] = pictures
+    looked_at = max((one.pictures for one in (config.lavca, config.concepts) if one is not None), default=0)
+    if looked_at:
+        rows = min(sum(one.voxels for one in sizes.values()) * looked_at, max(one.pictures or math.inf for one in sizes.values()))
+        tables["nearest pictures"] = rows * (2 * max(one.dim for one in sizes.values()) + 100)
     return tables
 
 
