@@ -25,20 +25,28 @@ class Answer:
 
 
 def ask(function: Callable[..., Any], *arguments: Any) -> list[Answer]:
-    """Call `function` (of a module the nodes have) on every node that is up, all at once; answers in the order of addresses."""
+    """Call `function` (of a module the nodes have) on every node that is up, all at once; answers in the order of addresses.
+
+    A node that was lost before it was done is left out.
+    """
+    nodes = _up()
     remote = ray.remote(num_cpus=0, max_retries=0)(function)
     asked = {
-        remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(*arguments): node[
-            "NodeManagerAddress"
-        ]
-        for node in ray.nodes()
-        if node["Alive"]
+        remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)).remote(*arguments): name
+        for name in nodes
     }
     answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
-    answers = [Answer(asked[reference], in_time=False) for reference in silent]
+    answers = {asked[reference]: Answer(nodes[asked[reference]], in_time=False) for reference in silent}
     for reference in answered:
+        name = asked[reference]
         try:
-            answers.append(Answer(asked[reference], ray.get(reference)))
+            answers[name] = Answer(nodes[name], ray.get(reference))
         except RayError as error:
-            answers.append(Answer(asked[reference], failure=error))
-    return sorted(answers, key=lambda answer: answer.node)
+            answers[name] = Answer(nodes[name], failure=error)
+    still_up = _up()
+    return sorted((answer for name, answer in answers.items() if name in still_up), key=lambda answer: answer.node)
+
+
+def _up() -> dict[str, str]:
+    """Addresses of the nodes that are up."""
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
