@@ -105,7 +105,7 @@ class ArrayFile:
                     read_TV[mine] = np.asarray(block)[:, place_V]
         except StoreError:
             raise
-        except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+        except (OSError, ValueError, EOFError, RuntimeError, pa.ArrowException) as error:  # RuntimeError: zarr's codecs
             raise DataError(f"{self.path} is truncated or damaged: {error}") from error
         return read_TV
 
@@ -201,8 +201,7 @@ def open_array(path: Place, key: str | None) -> Any:
         if suffix in _PARQUET:
             return ParquetArray(path, key)
         if suffix == ".zarr":
-            opened = open_zarr(path)
-            return opened if hasattr(opened, "shape") else opened[_only(path, sorted(opened.array_keys()), key)]
+            return open_zarr(path, lambda there: _only(path, there, key))
     except StoreError:
         raise
     except (OSError, ValueError, EOFError, KeyError, pa.ArrowException) as error:
