@@ -1,9 +1,10 @@
 """comparison: all captioning methods and their controls side by side, as scored on held-out responses by each judge.
 
-Counted are whole-bank captions at rank 0 of voxels whose noise ceiling is at least `CEILING`; a voxel counts for every region it
-belongs to and once for `all voxels`. Differences are paired: a method's score minus the control's (or the plain caption's) on the
-voxels that have both. Intervals are bootstraps over voxels: they share noise and images, so an interval says how sure the mean of
-*these* voxels is, not of another subject's.
+Counted are whole-bank captions at rank 0 of voxels whose noise ceiling is at least `CEILING`; a voxel counts for every region
+it belongs to and once for `all voxels`. A voxel's captions per concept (rank 1 and on) are one method more, each by the mean of
+its scores: to take the best of them by held-out responses would be to choose by what they are judged by. Differences are
+paired: a method's score minus the control's (or the plain caption's) on the voxels that have both. Intervals are bootstraps
+over voxels: they share noise and images, so an interval says how sure the mean of *these* voxels is, not of another subject's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from scuba_ray.analyses.recovery_summary import CEILING, bootstrap
 from scuba_ray.config import RunConfig
 from scuba_ray.errors import ConfigError
 from scuba_ray.tables.schemas import WHOLE_BANK
-from scuba_ray.tables.ways import METHOD, MOST_FREQUENT, WITHIN_ROI
+from scuba_ray.tables.ways import CONCEPTS, METHOD, MOST_FREQUENT, WITHIN_ROI
 
 ALL = "all voxels"
 DRAWS = 2000
@@ -47,6 +48,7 @@ COMPARISON = pa.schema(
 """`heldout_r` is a mean over voxels with its 95 % interval; `minus_X` the mean paired difference with its own; the last two are
 means. Null where there is nothing to compare with; a single voxel has no interval."""
 
+_SCORES = ("heldout_r", "ceiling_fraction", "drive_percentile")
 Scores = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
 
@@ -60,11 +62,11 @@ class Comparison:
     """
 
     name = "comparison"
-    version = 2
+    version = 3
     inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "scores": (
             *("subject", "backbone", "voxel_id", "partition", "method", "rank", "judge"),
-            *("heldout_r", "ceiling_fraction", "drive_percentile"),
+            *_SCORES,
         ),
         "voxels": ("subject", "backbone", "voxel_id", "rois", "noise_ceiling"),
     }
@@ -81,11 +83,10 @@ class Comparison:
     def run(self, tables: Mapping[str, pa.Table]) -> pa.Table:
         """One row per subject, region, judge and method; see `COMPARISON`."""
         scores = tables["scores"]
-        whole = pc.and_(pc.equal(scores["partition"], WHOLE_BANK), pc.equal(scores["rank"], 0))
-        scores = scores.filter(pc.and_(whole, pc.is_valid(scores["heldout_r"])))
+        scores = scores.filter(pc.and_(pc.equal(scores["partition"], WHOLE_BANK), pc.is_valid(scores["heldout_r"])))
         rois = _rois(tables["voxels"])
         grouped: dict[tuple[str, str, str], dict[str, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
-        for row in scores.to_pylist():
+        for row in [*scores.filter(pc.equal(scores["rank"], 0)).to_pylist(), *_concepts(scores)]:
             if (row["subject"], row["backbone"], row["voxel_id"]) in rois:
                 grouped[row["subject"], row["backbone"], row["judge"]][row["method"]][row["voxel_id"]] = row
         rows: list[dict[str, Any]] = []
@@ -119,6 +120,16 @@ class Comparison:
     def _interval(self, values_V: np.ndarray) -> tuple[float | None, float | None]:
         """95 %; none of a single voxel, whose bootstrap would claim to be certain."""
         return bootstrap(values_V, self._seed, DRAWS) if len(values_V) > 1 else (None, None)
+
+
+def _concepts(scores: pa.Table) -> list[dict[str, Any]]:
+    """The captions per concept of each voxel as rows of one method, with their mean scores."""
+    own = scores.filter(pc.and_(pc.equal(scores["method"], METHOD), pc.greater(scores["rank"], 0)))
+    means = own.group_by(["subject", "backbone", "voxel_id", "judge"]).aggregate([(name, "mean") for name in _SCORES])
+    return [
+        {**row, "method": CONCEPTS}
+        for row in means.rename_columns([name.removesuffix("_mean") for name in means.column_names]).to_pylist()
+    ]
 
 
 def _rois(voxels: pa.Table) -> dict[tuple[str, str, int], list[str]]:

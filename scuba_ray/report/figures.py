@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from scuba_ray.analyses.backbones import ALL
 from scuba_ray.report.figure_clusters import draw_clusters
 from scuba_ray.report.figure_map import draw_map
+from scuba_ray.report.figure_methods import draw_methods
 from scuba_ray.report.figure_regions import draw_person, draw_selectivity
 from scuba_ray.report.figure_terms import draw_terms
 from scuba_ray.report.palette import EVERYWHERE, NOWHERE, region_colours
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from scuba_ray.tables.store import RunFolder
 
+SYNTHESIS = "analyses/synthesis"
 _COLUMNS = ("subject", "backbone", "voxel_id", "rois", "status", "r2")
 
 Draw = Callable[[pa.Table, "RunFolder"], bytes]
@@ -33,6 +35,7 @@ _DRAWN: dict[str, Draw] = {
     "selectivity": lambda table, run: draw_selectivity(table),
     "clusters": lambda table, run: draw_clusters(table),
     "embedding_map": lambda table, run: draw_map(table, run.read("voxels", columns=list(_COLUMNS[:4]))),
+    "comparison": lambda table, run: draw_methods(table, run.read(SYNTHESIS) if run.keys(SYNTHESIS) else None),
     "backbones": lambda table, run: draw_backbones(table, run.read("voxels", columns=list(_COLUMNS))),
 }
 """Analyses that have a figure, in the order of the page."""

@@ -6,6 +6,8 @@ RERANKED = "brainscuba-rerank"
 """Of all sentences written for a voxel, the one its own model predicts the largest response to."""
 LAVCA = "lavca"
 """From keywords of the nearest pictures' descriptions."""
+CONCEPTS = "brainscuba-concepts"
+"""One per cluster of the nearest pictures: in `captions` these are rows of `brainscuba` of rank 1 and on, here taken together."""
 
 SHUFFLED = "shuffled"
 """Control: the caption of another voxel, drawn at random."""

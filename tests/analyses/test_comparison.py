@@ -10,6 +10,7 @@ import pytest
 
 from scuba_ray.analyses.comparison import ALL, Comparison
 from scuba_ray.errors import ConfigError
+from scuba_ray.tables.ways import CONCEPTS
 from tests.study import TinyStudy
 
 
@@ -58,6 +59,17 @@ def test_paired_differences_over_voxels_that_have_both(study: TinyStudy) -> None
     assert rows[ALL, "shuffled-within-roi"]["minus_plain"] == pytest.approx(-0.1, abs=1e-6)
     assert rows["faces", "brainscuba"]["voxels"] == 20 and rows["faces", "shuffled-within-roi"]["voxels"] == 10
     assert plain["ceiling_fraction"] == pytest.approx(0.5) and plain["drive_percentile"] is None
+
+
+def test_captions_per_concept_are_one_method_by_their_mean(study: TinyStudy) -> None:
+    found = tables()
+    rows = [row for row in found["scores"].to_pylist() if row["partition"] == -1 and row["rank"] == 0]
+    more = [{**row, "rank": rank, "heldout_r": 0.1 * rank} for row in rows if row["voxel_id"] < 30 for rank in (1, 2, 3)]
+    found["scores"] = pa.Table.from_pylist([*rows, *more], schema=found["scores"].schema)
+    by_method = {row["method"]: row for row in Comparison(study.config(score={})).run(found).to_pylist() if row["roi"] == ALL}
+    concepts = by_method[CONCEPTS]
+    assert concepts["voxels"] == 30 and concepts["heldout_r"] == pytest.approx(0.2), "further ranks of controls do not count"
+    assert concepts["minus_plain"] == pytest.approx(-0.1, abs=0.05) and by_method["brainscuba"]["voxels"] == 50
 
 
 def test_a_single_voxel_has_a_mean_and_no_interval(study: TinyStudy) -> None:
