@@ -54,18 +54,24 @@ class JsonLines(logging.Formatter):
 
 @contextlib.contextmanager
 def attached(handler: logging.Handler, level: int = logging.INFO) -> Iterator[None]:
-    """Give the lines of this package from `level` on to `handler` meanwhile; afterwards the logger is as it was."""
+    """Give the lines of this package from `level` on to `handler` meanwhile; afterwards the logger is as it was.
+
+    They do not go on to the root logger: some libraries give it a handler on stderr by the way (`logging.info` does). Whoever
+    wants the lines elsewhere too adds a handler to `scuba_ray`.
+    """
     logger = logging.getLogger(LOGGER)
-    before = logger.level
+    before, onwards = logger.level, logger.propagate
     handler.setFormatter(JsonLines())
     handler.setLevel(level)
     logger.setLevel(min(level, logger.getEffectiveLevel()))
     logger.addHandler(handler)
+    logger.propagate = False
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+        logger.propagate = onwards
         handler.close()
 
 
