@@ -49,6 +49,8 @@ class Encoder(Replica):
             children=children,
         )
         self._readers = ThreadPoolExecutor(children, thread_name_prefix="decoder")
+        self._ends.callback(self._decoder.close)
+        self._ends.callback(self._readers.shutdown, wait=False, cancel_futures=True)
         # of pieces that hold decoded pictures: batch of them at most, of batch pictures each
         self._room = asyncio.Semaphore(settings.encoder.batch)
         self._precision = config.encode.precision
@@ -106,8 +108,3 @@ class Encoder(Replica):
             embedding_BD = self._network.embed_texts(mine + [""] * (PASS - len(mine)))
             found += list(embedding_BD[: len(mine)].float().cpu().numpy())
         return found
-
-    def __del__(self) -> None:
-        super().__del__()
-        self._readers.shutdown(wait=False, cancel_futures=True)
-        self._decoder.close()

@@ -53,6 +53,7 @@ class Projector(Replica):
             min_workers=holders, max_workers=holders, threads=settings.threads, retries=max(config.engine.retries, 1)
         )
         self._group = BankGroup(engine, self._project)
+        self._ends.callback(self._group.end)
         self._schema = _schema(reader.dim)
         # loads the bank, and says here if it cannot be read
         self._projections([np.eye(1, reader.dim, dtype=np.float32)[0]])
@@ -88,10 +89,6 @@ class Projector(Replica):
         starts = np.cumsum([0, *parts])
         table = table.select(self._schema.names[1:])
         return [table.slice(start, count) for start, count in zip(starts.tolist(), parts, strict=False)]
-
-    def __del__(self) -> None:
-        super().__del__()
-        self._group.end()
 
 
 def _schema(dim: int) -> pa.Schema:

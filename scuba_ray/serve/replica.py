@@ -8,6 +8,7 @@ alone, so that nobody pays for what another one sent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, TypeVar
@@ -46,12 +47,15 @@ class Replica:
 
     def __init__(self, replicas: ReplicasConfig, threads: int, *methods: Any) -> None:
         """Take sizes and waits of the `gathered` `methods` from the settings; `threads` is the mathematics' number of threads."""
+        self._ends = contextlib.ExitStack()
+        """What is closed with the replica; subclasses add theirs."""
         self._most = replicas.batch
         for method in methods:
             method.set_max_batch_size(replicas.batch)
             method.set_batch_wait_timeout_s(replicas.wait_seconds)
         set_threads(threads)
         self._model = ThreadPoolExecutor(1, thread_name_prefix="model", initializer=set_threads, initargs=(threads,))
+        self._ends.callback(self._model.shutdown, wait=False, cancel_futures=True)
         self._idle = asyncio.Event()
         self._idle.set()
         self._failures = 0
@@ -104,4 +108,4 @@ class Replica:
 
     def __del__(self) -> None:
         """Serve calls this when a replica is taken down."""
-        self._model.shutdown(wait=False, cancel_futures=True)
+        self._ends.close()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ray import serve
 
 from scuba_ray.actors.cluster import Cluster
 from scuba_ray.actors.index import NEAREST
+from scuba_ray.bank.index_build import build_index, like_voxels
 from scuba_ray.bank.shards import open_bank
 from scuba_ray.config import RunConfig, ServeConfig, make_config, serve_config
 from scuba_ray.errors import ConfigError, DataError
@@ -267,6 +269,20 @@ def test_a_bank_too_large_for_an_index_of_its_own_is_refused_in_words(service: S
     project = service.config.project.model_copy(update={"hold_gib": 1e-6})
     with pytest.raises(ConfigError, match="build one with `scuba bank index`"):
         NearestImages(service.settings, service.config.model_copy(update={"project": project}))
+
+
+def test_the_banks_own_index_is_used_where_there_is_one(service: Service, tmp_path: Path) -> None:
+    copytree(service.run.location, tmp_path / "run")
+    copied = RunFolder(str(tmp_path / "run"))
+    bank = open_bank(copied.location, captioned_backbone(service.config))
+    build_index(bank)
+    project = service.config.project.model_copy(update={"hold_gib": 1e-6})  # too little to make one
+    replica = NearestImages(settings_of(copied), service.config.model_copy(update={"project": project}))
+    unit_QD = like_voxels(bank, 3, seed=1)
+    found = pa.concat_tables(replica._found([(unit_D, 4) for unit_D in unit_QD]))
+    asked = service.ask("nearest", "nearest", unit_QD, 4)
+    assert found["image_id"].equals(asked["image_id"])
+    np.testing.assert_allclose(found["cosine"], asked["cosine"], atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------- synthesis
