@@ -87,6 +87,6 @@ def test_nodes_come_for_gpus_share_the_work_and_go(head: Head, tmp_path: Path) -
         timeline.wait(lambda: head.nodes() == 0, "both nodes have gone, idle", running)
         said = answer(running)
     timeline.say("a worker of 3 GPUs is refused")
-    assert said["error"] == "ConfigError"
+    assert said["error"] == "NoRoomError"
     assert said["message"].startswith("square needs 1 worker of 0.5 CPUs, 3 GPUs each; the Ray cluster has ")
     assert "; its autoscaler launches no more nodes for that: none that it may add is large enough." in said["message"]
