@@ -19,6 +19,7 @@ from scuba_ray.datasets.places import Place, below
 from scuba_ray.datasets.response_files import ArrayFile, VolumeFile, open_cifti
 from scuba_ray.datasets.response_series import ResponseSeries
 from scuba_ray.errors import ConfigError, DataError
+from scuba_ray.protocols import Grid
 
 MapGiven = str | Mapping[str, str]
 _LISTED = ";"
@@ -54,8 +55,10 @@ def from_table(root: Place, given: str, columns: int, *, on_fsaverage5: bool) ->
     return check_voxels(path, conformed(path, table, VOXELS, ("voxel_id",)), on_fsaverage5=on_fsaverage5)
 
 
-def from_maps(root: Place, series: ResponseSeries, maps: Maps) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """Voxels inside the mask, and the place of each in the responses, rising. `voxel_id` is the flat index, last axis fastest.
+def from_maps(root: Place, series: ResponseSeries, maps: Maps) -> tuple[pa.Table, npt.NDArray[np.int64], Grid | None]:
+    """Voxels inside the mask, the place of each in the responses, rising, and the volume they lie in, if they do.
+
+    `voxel_id` is the flat index, last axis fastest.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def from_maps(root: Place, series: ResponseSeries, maps: Maps) -> tuple[pa.Table
     columns = {"voxel_id": pa.array(index_V, pa.int64()), "rois": pa.array(regions, pa.list_(pa.string()))}
     columns |= places.columns(index_V) | {"ncsnr": pa.array(ncsnr_V, mask=~np.isfinite(ncsnr_V))}
     blank = {field.name: pa.nulls(len(index_V), field.type) for field in VOXELS if field.name not in columns}
-    return pa.table([(columns | blank)[name] for name in VOXELS.names], schema=VOXELS), column_V
+    return pa.table([(columns | blank)[name] for name in VOXELS.names], schema=VOXELS), column_V, places.grid()
 
 
 def _inside(

@@ -27,7 +27,7 @@ from scuba_ray.datasets.response_series import ORIENTATIONS, Given, open_parts, 
 from scuba_ray.datasets.subject_files import SubjectFiles, sampled_digest
 from scuba_ray.datasets.volumes import MEMORY
 from scuba_ray.errors import ConfigError
-from scuba_ray.protocols import Geometry
+from scuba_ray.protocols import Geometry, Grid
 
 _MEBIBYTE = 1 << 20
 
@@ -106,7 +106,7 @@ class FilesDataset(SubjectFiles):
         with problems.collected():
             self._trials = self._make_trials(table, shown)
         with problems.collected():
-            self._voxels, self._place_V = self._make_voxels()
+            self._voxels, self._place_V, self._grid = self._make_voxels()
         problems.tell()
 
     def fingerprint(self) -> str:
@@ -139,6 +139,10 @@ class FilesDataset(SubjectFiles):
     def geometry(self) -> Geometry | None:
         """fsaverage5, where the options say so."""
         return fsaverage5() if self._options["geometry"] is not None else None
+
+    def grid(self) -> Grid | None:
+        """The volume of the responses or of the mask; None where voxels come from a table."""
+        return self._grid
 
     def _open(self, problems: Problems) -> tuple[pa.Table, list[str]]:
         """Open tables, responses and pictures, as far as they can be; the table of trials, and what each showed."""
@@ -195,15 +199,15 @@ class FilesDataset(SubjectFiles):
             self._notes.append(f"{packed.name} holds several sessions and is read from its beginning for each; unpack it once")
         return made
 
-    def _make_voxels(self) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    def _make_voxels(self) -> tuple[pa.Table, npt.NDArray[np.int64], Grid | None]:
         options = self._options
         on_fsaverage5 = options["geometry"] is not None
         if options["voxels"] is not None:
             columns = sum(self._series.places)
-            return from_table(self._root, options["voxels"], columns, on_fsaverage5=on_fsaverage5), np.arange(columns)
+            return from_table(self._root, options["voxels"], columns, on_fsaverage5=on_fsaverage5), np.arange(columns), None
         maps = Maps(options["mask"], options["rois"] or {}, options["labels"] or (), options["ncsnr"])
-        voxels, place_V = from_maps(self._root, self._series, maps)
-        return check_voxels(self._series.files[0].path, voxels, on_fsaverage5=on_fsaverage5), place_V
+        voxels, place_V, grid = from_maps(self._root, self._series, maps)
+        return check_voxels(self._series.files[0].path, voxels, on_fsaverage5=on_fsaverage5), place_V, grid
 
 
 def _check_options(root: Place, options: Mapping[str, Any]) -> None:

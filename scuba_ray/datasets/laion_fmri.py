@@ -36,7 +36,7 @@ from scuba_ray.datasets.places import below
 from scuba_ray.datasets.subject_files import SubjectFiles, sampled_digest
 from scuba_ray.datasets.volumes import MEMORY, Volumes, open_volumes
 from scuba_ray.errors import ConfigError, DataError
-from scuba_ray.protocols import Geometry
+from scuba_ray.protocols import Geometry, Grid
 
 _MEBIBYTE = 1 << 20
 _SOURCES = ("human", "ai")
@@ -178,6 +178,12 @@ class LaionFmriDataset(SubjectFiles):
     def geometry(self) -> Geometry | None:
         """fsaverage5 where voxels have vertices; None where the subject's surfaces are missing."""
         return fsaverage5() if self._voxels["vertex"].null_count < len(self._voxels) else None
+
+    def grid(self) -> Grid | None:
+        """The volume of the first session's betas."""
+        first = next(iter(self._headers.values()))
+        x, y, z = first.shape
+        return Grid("T1w", (x, y, z), first.affine)
 
     def _read_headers(self, problems: Problems) -> dict[int, Volumes]:
         """Headers of the sessions that can be read, each held against the first of them and its table of trials."""

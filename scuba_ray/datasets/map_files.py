@@ -18,6 +18,7 @@ from scuba_ray.datasets.places import Place, below
 from scuba_ray.datasets.response_files import open_array, open_cifti, open_gifti, split_key
 from scuba_ray.datasets.volumes import read_volume
 from scuba_ray.errors import ConfigError, DataError
+from scuba_ray.protocols import Grid
 
 _SAME_PLACE = 0.01
 """Millimetres (per index) by which two affines may differ."""
@@ -125,6 +126,15 @@ class Places:
             xyz_V3 = (ijk_V3 @ self.affine[:3, :3].T + self.affine[:3, 3]).astype(np.float32)
             columns["xyz"] = pa.FixedSizeListArray.from_arrays(pa.array(xyz_V3.ravel()), 3)
         return columns
+
+    def grid(self) -> Grid | None:
+        """The volume that voxels lie in, where there is one and its place is known."""
+        shape, affine = self.shape, self.affine
+        if self.model is not None and self.model.volume_shape is not None:
+            shape, affine = self.model.volume_shape, self.model.affine
+        if len(shape) != 3 or affine is None:
+            return None
+        return Grid("native", (shape[0], shape[1], shape[2]), np.asarray(affine, np.float64))
 
     @property
     def on_fsaverage5(self) -> bool:

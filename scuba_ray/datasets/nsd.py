@@ -39,7 +39,7 @@ from scuba_ray.datasets.places import below, relative
 from scuba_ray.datasets.subject_files import SubjectFiles, sampled_digest
 from scuba_ray.datasets.volumes import MEMORY
 from scuba_ray.errors import ConfigError, DataError
-from scuba_ray.protocols import Geometry
+from scuba_ray.protocols import Geometry, Grid
 
 _FORMATS = ("auto", "nifti", "hdf5")
 _MEBIBYTE = 1 << 20
@@ -160,6 +160,10 @@ class NsdDataset(SubjectFiles):
         if self._nsd.space == SURFACE:
             return fsaverage(self._nsd)
         return fsaverage5() if self._voxels["vertex"].null_count < len(self._voxels) else None
+
+    def grid(self) -> Grid | None:
+        """The functional volume, by the affine of the betas or else the maps; None on fsaverage."""
+        return self._space.grid() if isinstance(self._space, VolumeSpace) else None
 
     @property
     def _numbers(self) -> list[int]:

@@ -16,6 +16,7 @@ from scuba_ray.datasets.nsd_space import Floats, Labels, load_npy, surface_colum
 from scuba_ray.datasets.places import Place, relative
 from scuba_ray.datasets.volumes import read_volume
 from scuba_ray.errors import DataError
+from scuba_ray.protocols import Grid
 
 _WHOLE = ("HCP_MMP1", "nsdgeneral")
 
@@ -98,6 +99,11 @@ class VolumeSpace:
         columns = {name: pa.array(ijk_V3[:, axis], pa.int32()) for axis, name in enumerate("ijk")}
         xyz_V3 = None if self.affine is None else self._xyz(index_V, self.affine)
         return {**surface_columns(hemi_V, vertex_V, xyz_V3), **columns}
+
+    def grid(self) -> Grid | None:
+        """Shape and affine; None where no file had an affine."""
+        x, y, z = self.shape
+        return None if self.affine is None else Grid(self.folder.space, (x, y, z), self.affine)
 
     def _hemispheres(self, index_V: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
         """Hemisphere of each voxel by the label files read so far, and by atlases of the whole cortex for what is left."""

@@ -6,7 +6,7 @@ then run on it. Nothing heavy is imported here: torch, pyarrow and Pillow appear
 Shapes: `S` stimuli, `T` trials, `D` embedding, `V` voxels, `K` bank images, `B` batch.
 """
 
-from scuba_ray.protocols.data import Analysis, Described, Geometry, ImageSource, Pictures, SubjectDataset
+from scuba_ray.protocols.data import Analysis, Described, Geometry, Grid, Gridded, ImageSource, Pictures, SubjectDataset
 from scuba_ray.protocols.models import (
     LOW_LEVEL,
     Backbone,
@@ -49,6 +49,8 @@ __all__ = [
     "GatherStage",
     "GatherTask",
     "Geometry",
+    "Grid",
+    "Gridded",
     "Holding",
     "ImageRequest",
     "ImageSource",

@@ -54,6 +54,17 @@ class Geometry:
     """Per hemisphere a value per vertex to shade the folds with (sulcal depth)."""
 
 
+@dataclass(frozen=True)
+class Grid:
+    """The volume that voxels are cut from: `i`, `j`, `k` of `voxels()` are indices into `shape` (X, Y, Z)."""
+
+    space: str
+    """What the data set calls it (`func1pt8mm`, `T1w`); `native` where it has no name."""
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    """(4, 4): indices from 0 to scanner millimetres, larger x to the right."""
+
+
 class SubjectDataset(Protocol):
     """One subject's stimuli and responses, read lazily: its tables when it is opened, a session's responses when asked for.
 
@@ -97,6 +108,15 @@ class Described(Protocol):
 
     def notes(self) -> Sequence[str]:
         """What a reader should know of the files: what is missing, and how it was dealt with."""
+        ...
+
+
+@runtime_checkable
+class Gridded(Protocol):
+    """A layout that may hold volumes, and says which."""
+
+    def grid(self) -> Grid | None:
+        """The subject's own grid; None for surfaces, and where no file says where a volume lies."""
         ...
 
 

@@ -19,7 +19,7 @@ from scuba_ray.config import SubjectConfig
 from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.datasets.content import picture_digest
 from scuba_ray.errors import ConfigError, DataError
-from scuba_ray.protocols import BadRow, Described, ImageSource, SubjectDataset
+from scuba_ray.protocols import BadRow, Described, Gridded, ImageSource, SubjectDataset
 from scuba_ray.registry import SEAMS, resolve
 from tests.datasets.algonauts_files import small_algonauts
 from tests.datasets.lab_files import write_lab
@@ -113,6 +113,19 @@ def test_a_data_set_fits_together(dataset: SubjectDataset) -> None:
     assert dataset.images().read(stimuli["uri"][0].as_py())
     geometry = dataset.geometry()
     assert geometry is None or {"lh", "rh"} == set(next(iter(geometry.views.values())))
+
+
+def test_a_grid_says_where_its_voxels_lie(dataset: SubjectDataset) -> None:
+    """The files here hold volumes where the layout is one of volumes."""
+    places = dataset.voxels()
+    assert isinstance(dataset, Gridded) == (places["i"].null_count == 0)
+    if isinstance(dataset, Gridded):
+        grid = dataset.grid()
+        assert grid is not None and len(grid.shape) == 3 and grid.affine.shape == (4, 4) and grid.space
+        ijk_V3 = np.stack([places[name].to_numpy() for name in "ijk"], axis=1)
+        assert (ijk_V3 >= 0).all() and (ijk_V3 < grid.shape).all()
+        xyz_V3 = ijk_V3 @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+        np.testing.assert_allclose(np.array(places["xyz"].to_pylist()), xyz_V3, atol=1e-3)
 
 
 @pytest.fixture(params=sorted(SOURCES))

@@ -61,13 +61,17 @@ def test_every_kind_of_file_gives_what_arrays_gives(kind: str, tmp_path: Path, r
 
 
 def test_places_of_volumes_surfaces_and_grayordinates(tmp_path: Path) -> None:
-    made = {kind: opened(tmp_path / kind, lab.write_lab(tmp_path / kind, kind)).voxels().to_pylist() for kind in ("MGH", "CIFTI")}
+    datasets = {kind: opened(tmp_path / kind, lab.write_lab(tmp_path / kind, kind)) for kind in ("MGH", "CIFTI")}
+    made = {kind: dataset.voxels().to_pylist() for kind, dataset in datasets.items()}
     kind = "npy of a mask's voxels"
     volume = opened(tmp_path / kind, lab.write_lab(tmp_path / kind, kind)).voxels().to_pylist()
     i, j, k = np.unravel_index(lab.INSIDE, lab.SHAPE)
     assert [(row["i"], row["j"], row["k"]) for row in volume] == list(zip(i, j, k, strict=True))
     assert volume[3]["xyz"] == [2 * i[3] - 4, 2 * j[3] - 3, 2 * k[3] - 5] and volume[3]["hemi"] is None
     assert [(row["hemi"], row["vertex"]) for row in made["MGH"]][3:5] == [("lh", 22), ("rh", 1)]
+    grid = datasets["CIFTI"].grid()
+    assert datasets["MGH"].grid() is None and grid is not None and grid.shape == lab.SHAPE
+    np.testing.assert_array_equal(grid.affine, lab.AFFINE)
     grey = made["CIFTI"]
     assert [(row["hemi"], row["vertex"]) for row in grey][3:5] == [("lh", 44), ("rh", 1)]
     assert grey[-1]["hemi"] is None and grey[-1]["vertex"] is None and (grey[-1]["i"], grey[-1]["j"], grey[-1]["k"]) == (0, 1, 4)
