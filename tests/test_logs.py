@@ -66,11 +66,23 @@ def test_retries_and_failures_are_in_it_with_their_tracebacks(tmp_path: Path) ->
 
 
 def test_a_line_that_a_killed_run_did_not_finish_spoils_no_other(tmp_path: Path) -> None:
-    (tmp_path / run_log.NAME).write_text('{"message": "first"}\n{"mess')
-    with run_log.written(str(tmp_path), "abc"):
-        logging.getLogger("scuba_ray.test").info("next")
-    *_, cut_off, last = (tmp_path / run_log.NAME).read_text().splitlines()
-    assert cut_off == '{"mess' and json.loads(last)["message"] == "next"
+    path = tmp_path / run_log.NAME
+    for torn in ('{"mess', '{"mess' + "x" * 200_000, ""):
+        for whole in ('{"message": "first"}\n', ""):
+            path.write_text(whole + torn)
+            with run_log.written(str(tmp_path), "abc"):
+                logging.getLogger("scuba_ray.test").info("next")
+            assert [line["message"] for line in lines(path.read_text())] == ["first", "next"][not whole :]
+
+
+def test_names_that_are_no_text_are_told_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    for location in (str(tmp_path), "memory://names-that-are-no-text"):
+        with run_log.written(location, "abc"):
+            logging.getLogger("scuba_ray.test").warning("%s cannot be read", name)
+    (line,) = lines((tmp_path / run_log.NAME).read_text())
+    assert line["message"] == f"{name} cannot be read"
+    assert capsys.readouterr() == ("", "")
 
 
 def test_an_object_store_has_a_file_for_each_run_also_of_one_that_failed() -> None:

@@ -78,9 +78,13 @@ class RunRecord:
         self.run.write_run_json({**self.about, "warnings": self.warnings, BEGUN: self._begun, "steps": steps})
 
     def close(self, *, with_earlier: bool) -> None:
-        """Write `run.json` as complete, with this run's steps only unless `with_earlier`; nothing is left half done."""
+        """Write `run.json` as complete, with this run's steps only unless `with_earlier`.
+
+        What is still begun is of units that this configuration does not name: another one may resume them.
+        """
         steps = {**self._earlier, **self._steps} if with_earlier else self._steps
-        self.run.write_run_json({**self.about, "warnings": self.warnings, "steps": steps, "complete": True})
+        begun = {BEGUN: self._begun} if self._begun else {}
+        self.run.write_run_json({**self.about, "warnings": self.warnings, **begun, "steps": steps, "complete": True})
 
 
 def _before(run: RunFolder) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from scuba_ray import logs
 from scuba_ray.tables import files
 
 NAME, FOLDER = "log.jsonl", "logs"
+_ESCAPE = "backslashreplace"
+"""Of names of files that are no text: what Python writes for their bytes is JSON's escape, too."""
+_BLOCK = 1 << 16
 
 
 @contextlib.contextmanager
@@ -38,18 +41,27 @@ def _appended(location: str) -> Iterator[IO[str]]:
     path = Path(location) / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as raw:
-        if raw.tell():
-            raw.seek(-1, os.SEEK_END)
-            if raw.read(1) != b"\n":  # the line that a killed run did not finish ends here
-                raw.write(b"\n")
-        with io.TextIOWrapper(raw, encoding="utf-8", line_buffering=True) as stream:
+        raw.truncate(_whole_lines(raw))  # without the line that a killed run did not finish
+        with io.TextIOWrapper(raw, encoding="utf-8", errors=_ESCAPE, line_buffering=True) as stream:
             yield stream
+
+
+def _whole_lines(raw: IO[bytes]) -> int:
+    """Bytes up to the end of the last whole line."""
+    end = raw.seek(0, os.SEEK_END)
+    while end:
+        first = max(end - _BLOCK, 0)
+        raw.seek(first)
+        if (found := raw.read(end - first).rfind(b"\n")) >= 0:
+            return first + found + 1
+        end = first
+    return 0
 
 
 @contextlib.contextmanager
 def _sent(location: str, run_id: str) -> Iterator[IO[str]]:
     began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as stream:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors=_ESCAPE) as stream:
         try:
             yield stream
         finally:

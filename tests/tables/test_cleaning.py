@@ -20,6 +20,7 @@ from scuba_ray.errors import ConfigError
 from scuba_ray.pipeline import run
 from scuba_ray.tables import cleaning, files
 from scuba_ray.tables.cleaning import MADE_FOR, QUARANTINED, STALE, TEMPORARY, UNNAMED, clean
+from scuba_ray.tables.progress import Progress
 from scuba_ray.tables.store import RunFolder
 from tests.study import TinyStudy, assert_equal_tables
 
@@ -114,6 +115,92 @@ def test_a_damaged_manifest_costs_no_part(study: TinyStudy, folder: Path) -> Non
     assert {name: size for name, size in content(folder).items() if name != "run.json"} == {
         name: size for name, size in before.items() if name != "run.json"
     }
+
+
+def test_what_another_configuration_only_began_is_kept_as_what_it_finished_is(study: TinyStudy, folder: Path) -> None:
+    subjects = [{"name": name, "path": str(study.folder / "subject")} for name in ("subj01", "other")]
+    both, one = study.config(out=str(folder), subjects=subjects), study.config(out=str(folder))
+
+    def stop(progress: Progress) -> None:
+        if (progress.step, progress.key, progress.chunks_done) == ("encode", "other/tiny", 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(both, listen=stop)
+    run(one)
+    begun = {f"embeddings/{path.name}" for path in (folder / "embeddings").glob("other@tiny-*.parquet")}
+    before = content(folder)
+    told = clean(str(folder))
+    assert len(begun) >= 2 and content(folder) == before and {one.why for one in told.found} == {UNNAMED}
+    assert begun <= {f"{one.table}/{one.name}" for one in told.found}
+    again = list[Progress]()
+    whole = run(both, listen=again.append)
+    (first,) = [one for one in again if (one.step, one.key) == ("encode", "other/tiny")][:1]
+    assert first.resumed == len(begun)
+    assert "begun" not in whole.read_run_json() and clean(str(folder)).found == ()
+    with pytest.raises(KeyboardInterrupt):
+        run(study.config(out=str(folder), subjects=subjects, encode__max_pixels=10**6), listen=stop)
+    run(one)
+    clean(str(folder), everything=True)
+    assert not list(folder.rglob("other*")) and clean(str(folder), everything=True).found == ()
+
+
+def test_other_runs_copies_and_banks_inside_the_folder_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    copytree(folder, tmp_path / "copy")
+    litter(tmp_path / "copy")
+    for name in ("before", "deep/er", "analyses/mine"):
+        copytree(tmp_path / "copy", folder / name)
+    (folder / "analyses" / "mine" / ".run.json.0123456789ab.tmp").unlink()  # may as well be of an analysis called so
+    copytree(folder / "captions", folder / "captions.old")
+    part = next((folder / "captions").glob("*.parquet")).name
+    (folder / "captions.old" / part[: -len("000000000000.parquet")]).with_suffix(".txt").write_text("mine")
+    (folder / "captions.old" / f"subj01@tiny-00000-{OTHER}.parquet").write_bytes(b"mine")
+    (folder / "captions" / "notes.parquet").write_bytes(b"mine")
+    before = content(folder)
+    assert clean(str(folder), everything=True).found == ()
+    assert content(folder) == before
+
+
+def test_a_killed_clean_leaves_a_run_that_reads_and_resumes(study: TinyStudy, folder: Path) -> None:
+    """Killed after each of its deletions in turn: units of another subject, and litter."""
+    subjects = [{"name": "other", "path": str(study.folder / "subject")}]
+    run(study.config(out=str(folder), subjects=subjects))
+    litter(folder)
+    script = (
+        "import os, sys\nfrom scuba_ray.tables import cleaning, files\nleft, delete = int(sys.argv[2]), files.delete\n"
+        "def killed(*place):\n    global left\n    left -= 1\n    delete(*place) if left else os.kill(os.getpid(), 9)\n"
+        "files.delete = killed\ncleaning.clean(sys.argv[1], everything=True)"
+    )
+    for after in (1, 2, 5, 11):
+        ended = subprocess.run([sys.executable, "-c", script, str(folder), str(after)], check=False)
+        assert ended.returncode == -signal.SIGKILL
+        reader = RunFolder(str(folder), verify=True)
+        for table in ("captions", "voxels", "embeddings"):
+            assert all(reader.read(table, key=key).num_rows for key in reader.keys(table))
+        assert "other/tiny" in reader.keys("captions")
+    clean(str(folder), everything=True)
+    assert not list(folder.rglob("subj01*"))
+    progress = list[Progress]()
+    run(study.config(out=str(folder), subjects=subjects), listen=progress.append)
+    assert progress == []
+
+
+def test_quarantine_is_spared_while_a_manifest_is_damaged(folder: Path) -> None:
+    litter(folder)
+    (folder / "voxels" / "_manifest.json").write_text("{")
+    clean(str(folder), everything=True)
+    assert (folder / f"quarantine/caption-subj01@tiny-00000-{OTHER}.parquet").exists()
+
+
+def test_of_two_at_once_one_is_refused_or_finds_nothing(folder: Path) -> None:
+    litter(folder)
+    command = [sys.executable, "-m", "scuba_ray", "clean", str(folder), "--format", "json"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [(process.communicate(timeout=120), process.returncode) for process in both]
+    done = [json.loads(out)["found"] for (out, _), code in said if code == 0]
+    assert sum(map(bool, done)) == 1
+    assert all("in use by process" in err and "Traceback" not in err for (_, err), code in said if code != 0)
+    assert clean(str(folder)).found == ()
 
 
 def test_what_is_no_run_or_is_at_work_is_refused(tmp_path: Path, folder: Path) -> None:
