@@ -6,7 +6,6 @@ another. Flat views lack the medial wall and the cuts: their faces are a part of
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from scuba_ray.errors import DataError
 from scuba_ray.protocols import Geometry
+from scuba_ray.report.packed import base64_of
 
 _STEPS = 32767
 
@@ -36,7 +36,7 @@ def pack(geometry: Geometry) -> dict[str, Any]:
         "space": geometry.space,
         "hemispheres": hemispheres,
         "vertices": [len(geometry.views[first][hemi][0]) for hemi in hemispheres],
-        "faces": [_base64(geometry.views[first][hemi][1], "<u4") for hemi in hemispheres],
+        "faces": [base64_of(geometry.views[first][hemi][1], "<u4") for hemi in hemispheres],
         "views": {view: [_view(geometry, first, view, hemi) for hemi in hemispheres] for view in geometry.views},
         "shade": [_shade(geometry.background[hemi]) if hemi in geometry.background else None for hemi in hemispheres],
     }
@@ -53,12 +53,12 @@ def _view(geometry: Geometry, first: str, view: str, hemi: str) -> dict[str, Any
     low, high = coords_N3[used].min(axis=0), coords_N3[used].max(axis=0)
     step = float((high - low).max()) / 2 / _STEPS
     centred = np.clip(np.round((coords_N3 - (low + high) / 2) / step), -_STEPS, _STEPS)
-    packed: dict[str, Any] = {"coords": _base64(centred, "<i2"), "step": step}
+    packed: dict[str, Any] = {"coords": base64_of(centred, "<i2"), "step": step}
     if not np.array_equal(faces_F3, all_faces_F3):
         shown = np.isin(_names(all_faces_F3, len(coords_N3)), _names(faces_F3, len(coords_N3)))
         if shown.sum() != len(faces_F3):
             raise DataError(f"{geometry.space}, {hemi}: the {view} view has faces that the {first} view lacks")
-        packed["shown"] = _base64(shown, "u1")
+        packed["shown"] = base64_of(shown, "u1")
     return packed
 
 
@@ -72,8 +72,4 @@ def _names(faces_F3: npt.NDArray[Any], vertices: int) -> npt.NDArray[np.int64]:
 def _shade(depth_N: npt.NDArray[Any]) -> str:
     low, high = np.percentile(depth_N, [2, 98])
     scaled = np.clip((depth_N - low) / max(float(high - low), 1e-9), 0, 1)
-    return _base64(np.round(scaled * 255), "u1")
-
-
-def _base64(array: npt.NDArray[Any], kind: str) -> str:
-    return base64.b64encode(np.ascontiguousarray(array.astype(kind)).tobytes()).decode("ascii")
+    return base64_of(np.round(scaled * 255), "u1")

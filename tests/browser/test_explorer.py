@@ -82,7 +82,7 @@ def choose(page: Chrome, voxel: int) -> None:
 
 def ring(page: Chrome) -> tuple[float, float]:
     """Middle of the ring around the chosen voxel, in pixels of the stage."""
-    element = page.find_element(By.CSS_SELECTOR, "#overlay .ring")
+    element = WebDriverWait(page, 10).until(lambda driver: driver.find_element(By.CSS_SELECTOR, "#overlay .ring"))
     return float(element.get_attribute("cx") or 0), float(element.get_attribute("cy") or 0)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from scuba_ray.analyses.recovery import RECOVERY
 from scuba_ray.config import RunConfig, make_config
 from scuba_ray.datasets.geometry import surface
+from scuba_ray.models.nouns import nouns_of
 from scuba_ray.protocols import Chunk
 from scuba_ray.tables.columns import table_of, vectors
 from scuba_ray.tables.schemas import CAPTIONS, bank_schema, projections_schema, voxels_schema
@@ -185,7 +186,15 @@ def _captions(subject: str, voxels: pa.Table) -> pa.Table:
             )
             key = {"subject": subject, "backbone": "tiny", "voxel_id": voxel, "partition": partition}
             rows.append(
-                {**key, "method": "brainscuba", "rank": 0, "caption": caption, "logprob": -0.5, "nouns": [], "share": None}
+                {
+                    **key,
+                    "method": "brainscuba",
+                    "rank": 0,
+                    "caption": caption,
+                    "logprob": -0.5,
+                    "nouns": nouns_of(caption),
+                    "share": None,
+                }
             )
     return pa.Table.from_pylist(rows, schema=CAPTIONS)
 

@@ -40,11 +40,27 @@ function repaint() {
 function colourBy(key) {
   const maps = [{ key: "roi", label: "Region" }, ...state.set.maps];
   state.map = maps.some((one) => one.key === key) ? key : "roi";
-  $("map").replaceChildren(...maps.map((one) => make("option", { value: one.key, text: one.label, selected: one.key === state.map })));
+  const option = (one) => make("option", { value: one.key, text: one.label, selected: one.key === state.map });
+  const groups = [...new Set(maps.map((one) => one.group).filter(Boolean))];
+  $("map").replaceChildren(...maps.filter((one) => !one.group).map(option),
+    ...groups.map((label) => make("optgroup", { label, children: maps.filter((one) => one.group === label).map(option) })));
   legend();
 }
 
+/** Highlight the voxels whose caption names a noun. */
+function nameNoun(word) {
+  const map = state.set.maps.find((one) => one.key === "noun");
+  map.word = word.trim().toLowerCase();
+  legend();
+  repaint();
+  const count = map.counts[map.words.indexOf(map.word)] ?? 0;
+  $("live").textContent = `${several(count, "voxel's caption names", "voxels' captions name")} ${map.word}`;
+}
+
 function legend() {
+  const noun = state.set.maps.find((one) => one.key === state.map && one.kind === "noun");
+  $("noun-label").hidden = !noun;
+  if (noun && document.activeElement !== $("noun")) $("noun").value = noun.word;
   drawLegend($("legend"), state.set, state.map, state.hidden, (roi) => {
     if (!state.hidden.delete(roi)) state.hidden.add(roi);
     legend();
@@ -88,9 +104,10 @@ function hover(place, x, y) {
   const { set } = state;
   const row = rows.find((one) => state.passing[one]) ?? rows[0];
   const line = `${roiText(set, row) || "no region"} · R² ${shown(set.scores.r2[row])} · ceiling ${shown(set.scores.noise_ceiling[row])}`;
+  const map = set.maps.find((one) => one.key === state.map && !["r2", "noise_ceiling"].includes(one.key));
   const more = rows.length > 1 ? ` · ${rows.length - 1} more on this vertex` : "";
   tip.replaceChildren(make("strong", { text: captionOf(set, row) ?? "no caption" }), make("span", { text: line }),
-    make("span", { class: "quiet", text: `voxel ${set.voxel[row]}${more}` }));
+    ...(map ? [make("span", { text: valueText(set, map, row) })] : []), make("span", { class: "quiet", text: `voxel ${set.voxel[row]}${more}` }));
   const [width, height] = stage.size;
   tip.style.left = `${Math.max(4, Math.min(x + 16, width - tip.offsetWidth - 4))}px`;
   tip.style.top = `${y + 18 + tip.offsetHeight > height ? Math.max(4, y - tip.offsetHeight - 12) : y + 18}px`;
@@ -159,6 +176,7 @@ function openNumber(number) {
     lost ? `${several(lost, "voxel has", "voxels have")} no vertex on this surface, and ${lost === 1 ? "is" : "are"} in the table only.` : "",
     set.geometry == null ? "" : "A anterior, S superior.",
   ].join(" ").trim();
+  drawNouns(set);
   colourBy(state.map);
   refilter();
   query.moved();
@@ -190,6 +208,7 @@ function start() {
   $("set-label").hidden = DATA.sets.length < 2;
   $("set").addEventListener("change", (event) => openNumber(Number(event.target.value)));
   $("map").addEventListener("change", (event) => { state.map = event.target.value; legend(); repaint(); });
+  $("noun").addEventListener("input", (event) => nameNoun(event.target.value));
   buttons($("sides"), Object.entries(SIDES).map(([key, { label }]) => [key, label]), (side) => { stage.side(side); mark($("sides"), side); });
   $("zoom-in").addEventListener("click", () => stage.enlarge(1.3));
   $("zoom-out").addEventListener("click", () => stage.enlarge(1 / 1.3));

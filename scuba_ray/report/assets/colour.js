@@ -36,6 +36,7 @@ function painter(set, mapKey) {
     return (row) => (set.rois[row].length ? colours[set.rois[row][0]] : none);
   }
   const map = set.maps.find((one) => one.key === mapKey);
+  if (map.kind) return FOUND_PAINTERS[map.kind](set, map);
   const table = ramp(map.palette);
   return (row) => {
     const at = fraction(map, map.values[row]);
@@ -61,10 +62,15 @@ function paint(set, h, count, mapKey, passes) {
   return colours;
 }
 
-/** The legend under the cortex: regions as switches, or a scale with its unit and range. */
+/** The legend under the cortex: regions as switches, a scale with its unit and range, or what an analysis found. */
 function drawLegend(element, set, mapKey, hidden, toggle) {
   if (mapKey !== "roi") {
     const map = set.maps.find((one) => one.key === mapKey);
+    if (map.kind) {
+      element.replaceChildren(...FOUND_LEGENDS[map.kind](set, map).filter(Boolean));
+      return;
+    }
+    const missing = missingKey(set, map, map.values.filter((value) => value == null).length);
     const stops = PALETTES[map.palette].join(", ");
     const beyond = map.values.some((value) => value != null && value < map.low) ? "≤ " : "";
     const beyondHigh = map.values.some((value) => value != null && value > map.high) ? "≥ " : "";
@@ -75,6 +81,7 @@ function drawLegend(element, set, mapKey, hidden, toggle) {
         make("span", { class: "scale", style: `background: linear-gradient(90deg, ${stops})` }),
         make("span", { text: beyondHigh + shown(map.high, 2) }),
       ] }),
+      ...(missing ? [missing] : []),
     );
     return;
   }

@@ -54,6 +54,7 @@ function drawPanel(element, set, row, choose, close) {
     ...sharing(set, row, choose),
     make("h3", { text: "Scores" }),
     scores(set, row),
+    ...foundOf(set, row),
     ...captions(set, row),
     ...imagesOf(set, row),
     ...nearest(set, row),

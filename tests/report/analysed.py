@@ -1,0 +1,69 @@
+"""What analyses would have written for a synthetic run: values that follow from a voxel's id, so that a page can be checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from scuba_ray.analyses.clusters import CLUSTERS
+from scuba_ray.analyses.embedding_map import EMBEDDING_MAP
+from scuba_ray.analyses.person import PERSON
+from scuba_ray.analyses.selectivity import SELECTIVITY, UNITS
+from tests.report.synthetic import Written, finish
+
+SELECTION = "voxels with q < 0.05"
+HOSTILE_NOUN = "<b>noun</b>"
+
+
+def counts(voxel: int) -> bool:
+    """Whether a voxel counts: three of four do."""
+    return voxel % 4 != 3
+
+
+def person_share(voxel: int) -> float:
+    return voxel % 6 / 5
+
+
+def part_of(voxel: int) -> int:
+    """Faces are in two parts, the first with two voxels of three."""
+    return int(voxel % 3 == 2)
+
+
+def colour_of(voxel: int) -> tuple[float, float, float]:
+    return (voxel % 2, voxel % 5 / 4, 0.5)
+
+
+def write_analyses(written: Written) -> None:
+    """Add person, selectivity, clusters and embedding_map of subj01 to a run."""
+    table = written.run.read("voxels", key="subj01/tiny", columns=["voxel_id", "rois"]).to_pylist()
+    voxels = [(row["voxel_id"], row["rois"]) for row in table if counts(row["voxel_id"])]
+    key = {"subject": "subj01", "backbone": "tiny"}
+    faces = {**key, "level": "roi", "roi": "faces", "voxels": 9, "selection": SELECTION}
+    person: list[dict[str, Any]] = [{**faces, "person_share": 0.5, "low": 0.25, "high": 0.75, "whole_bank": 0.5}]
+    selectivity: list[dict[str, Any]] = [
+        {**faces, "measure": measure, "unit": unit, "value": 0.5, "low": 0.25, "high": 0.75} for measure, unit in UNITS.items()
+    ]
+    common = {**key, "roi": "faces", "parts": 2, "stability": 0.75}
+    clusters: list[dict[str, Any]] = [
+        {**common, "level": "part", "part": part, "voxels": 9, "nouns": nouns, "selection": SELECTION}
+        for part, nouns in enumerate((["man", "hat"], [HOSTILE_NOUN]))
+    ]
+    clusters.append({**key, "roi": "food", "level": "part", "voxels": 0, "note": "no voxel counts", "selection": SELECTION})
+    embedding = []
+    for voxel, rois in voxels:
+        person.append({**key, "level": "voxel", "voxel_id": voxel, "person_share": person_share(voxel)})
+        for measure, unit in UNITS.items():
+            value = None if measure == "half_agreement" else voxel % 11 / 10
+            selectivity.append({**key, "level": "voxel", "voxel_id": voxel, "measure": measure, "unit": unit, "value": value})
+        if "faces" in rois:
+            clusters.append({**common, "level": "voxel", "voxel_id": voxel, "part": part_of(voxel), "voxels": 1, "cosine": 0.5})
+        colours = dict(zip(("r", "g", "b", "c1", "c2", "c3"), (*colour_of(voxel), 0.0, 0.0, 0.0), strict=True))
+        how = {"method": "pca", "fitted_on": "subj01", "explained": 0.25, "selection": SELECTION}
+        embedding.append({**key, "voxel_id": voxel, **colours, **how})
+    with written.run.lock():
+        for name, rows, schema in (
+            ("person", person, PERSON), ("selectivity", selectivity, SELECTIVITY), ("clusters", clusters, CLUSTERS),
+            ("embedding_map", embedding, EMBEDDING_MAP),
+        ):  # fmt: skip
+            finish(written.run, f"analyses/{name}", "run", pa.Table.from_pylist(rows, schema=schema))
