@@ -102,6 +102,7 @@ def show(
     run: Annotated[str, typer.Argument(help="Folder of a run.")],
     voxel: Annotated[int | None, typer.Option(help="Everything about one voxel.")] = None,
     roi: Annotated[str | None, typer.Option(help="Voxels of this region only.")] = None,
+    noun: Annotated[str | None, typer.Option(help="Voxels whose caption names it (in a --roi, if given).")] = None,
     query: Annotated[str | None, typer.Option(help="Rank voxels by how much they answer to a text.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Methods and controls side by side, on held-out responses.")] = False,
     images: Annotated[bool, typer.Option("--images", help="Images made (for a --voxel or --roi), best first.")] = False,
@@ -110,13 +111,14 @@ def show(
 ) -> None:
     """Print voxels with region, noise ceiling, R2 and caption, the best predicted first."""
     from scuba_ray.report import show as tables
-    from scuba_ray.report.compare import WIDTH, comparison_table, for_people
+    from scuba_ray.report.compare import SPARE, WIDTH, comparison_table, for_people
     from scuba_ray.report.image_table import image_table
     from scuba_ray.report.render import render
 
-    if sum(choice is not None for choice in (voxel, roi, query)) > 1 or (compare and (voxel is not None or query is not None)):
-        raise typer.BadParameter("give one of --voxel, --roi and --query; --compare goes with --roi only")
-    if images and (compare or query is not None):
+    region = roi if roi is not None else noun
+    if sum(choice is not None for choice in (voxel, region, query)) > 1 or (compare and (voxel, noun, query) != (None,) * 3):
+        raise typer.BadParameter("give one of --voxel, --query, and --roi or --noun or both; --compare goes with --roi only")
+    if images and (compare or query is not None or noun is not None):
         raise typer.BadParameter("--images goes with --voxel or --roi only")
     folder, config = _finished(run)
     width = None
@@ -131,8 +133,8 @@ def show(
     elif query is not None:
         table = tables.query(folder, config, query, limit=limit)
     else:
-        table = tables.voxel_table(folder, roi=roi, limit=limit)
-    print(render(table, form, width=width), end="")
+        table = tables.voxel_table(folder, roi=roi, noun=noun, limit=limit)
+    print(render(table, form, width=width, spare=SPARE), end="")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from scuba_ray.analyses.comparison import ALL
 from scuba_ray.analyses.recovery_summary import CEILING
 from scuba_ray.errors import ConfigError
 from scuba_ray.report.joined import keys
+from scuba_ray.report.known import known_names
 
 if TYPE_CHECKING:
     from scuba_ray.tables.store import RunFolder
@@ -20,6 +21,8 @@ TABLE = "analyses/comparison"
 SUPPORT = "analyses/support"
 WIDTH = 180
 """Characters that the table takes without a line broken."""
+SPARE = ("unsupported", "drive pct", "of ceiling")
+"""Columns that a narrow terminal does without, the first one first."""
 _DIFFERENCES = {"within_roi": "- within-ROI shuffled", "most_frequent": "- most frequent", "plain": "- plain"}
 _DRAWN = pa.schema(
     [
@@ -54,9 +57,9 @@ def comparison_table(run: RunFolder, *, roi: str | None = None) -> pa.Table:
         raise ConfigError(f"{run.location} holds no scores of captions: run it again with `score` set (its default)")
     table = run.read(TABLE)
     wanted = roi or ALL
-    known = sorted(set(table["roi"].to_pylist()))
+    known = set(table["roi"].to_pylist())
     if wanted not in known:
-        raise ConfigError(f"no scored voxel of this run is in ROI {wanted!r}; regions: {', '.join(known) or 'none'}")
+        raise ConfigError(f"no scored voxel of this run is in ROI {wanted!r}; {known_names(wanted, known, 'regions')}")
     table = table.filter(pc.equal(table["roi"], wanted))
     order = [("subject", "ascending"), ("backbone", "ascending"), ("judge", "ascending"), ("heldout_r", "descending")]
     table = table.sort_by(order)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.errors import ConfigError
+from scuba_ray.report.known import known_names
 
 if TYPE_CHECKING:
     from scuba_ray.tables.store import RunFolder
@@ -45,12 +46,12 @@ def image_table(run: RunFolder, *, voxel: int | None = None, roi: str | None = N
     if not run.keys("images"):
         raise ConfigError("this run made no images; add the setting `synthesize` and run it again")
     made = _made(run)
-    known = list(dict.fromkeys(made["target"].to_pylist()))
+    known = set(made["target"].to_pylist())
     for kind, target in (("voxel", None if voxel is None else f"voxel {voxel}"), ("roi", roi)):
         if target is not None:
             made = made.filter(pc.and_(pc.equal(made["kind"], kind), pc.equal(made["target"], target)))
             if not made.num_rows:
-                raise ConfigError(f"this run made no images for {target}; it made some for {', '.join(known) or 'nothing'}")
+                raise ConfigError(f"this run made no images for {target}; {known_names(target, known, 'targets')}")
     made = made.drop_columns(["kind"])
     return made if limit is None else made.slice(0, limit)
 

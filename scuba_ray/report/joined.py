@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scuba_ray.errors import DataError
 from scuba_ray.tables.schemas import WHOLE_BANK
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ def voxel_rows(run: RunFolder, columns: Sequence[str] = VOXEL_COLUMNS) -> pa.Tab
         If the run has no finished captions.
     """
     best = headline(run.read("captions", columns=list(CAPTION_COLUMNS)))
+    if not captioned(run):
+        raise DataError(
+            f"{run.location} holds captions, but not the voxels they are of; run the configuration again to resume it"
+        )
     voxels = pa.concat_tables([run.read("voxels", key=key, columns=list(columns)) for key in captioned(run)])
     captions = [best.get(key) for key in keys(voxels)]
     return voxels.append_column("caption", pa.array(captions, pa.string()))

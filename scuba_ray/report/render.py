@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv
+
+from scuba_ray.report.columns import GAP, Column, fitted, least_width, wrapped
 
 Format = Literal["table", "json", "csv"]
 
@@ -17,15 +20,17 @@ _HEADINGS = {
     "predicted_independent": "z of judge", "percentile": "pctile",
 }  # fmt: skip
 _WIDEST = "caption", "value", "prompt"
-"""Columns that take the width the others leave."""
+"""Columns of running text: they take the width the others leave, and may break a word that is longer than any."""
+_SAID_ONCE = "subject", "backbone", "voxels"
 
 
-def render(table: pa.Table, form: Format = "table", *, width: int | None = None) -> str:
+def render(table: pa.Table, form: Format = "table", *, width: int | None = None, spare: Sequence[str] = ()) -> str:
     """Return `table` as text that ends with a newline.
 
     `table` draws it for people: fitted to `width` columns (none: the terminal's), numbers to three decimals, and columns that
-    hold one value throughout (the only subject, the only backbone) said once, above. `json` is a list of records and `csv`
-    has a header line; both keep every digit and every column.
+    hold one value throughout (the only subject, the only backbone) said once, above. Lines are broken between words only. Where
+    even so the columns do not fit, those named in `spare` are left out, the first of them first, and a last line says which.
+    `json` is a list of records and `csv` has a header line; both keep every digit and every column.
     """
     if form == "json":
         return json.dumps([_finite(row) for row in table.to_pylist()], ensure_ascii=False, indent=1) + "\n"
@@ -33,31 +38,41 @@ def render(table: pa.Table, form: Format = "table", *, width: int | None = None)
         sink = io.BytesIO()
         pyarrow.csv.write_csv(_flat(table), sink)
         return sink.getvalue().decode("utf-8")
-    return _drawn(table, width)
+    return _drawn(table, width, spare)
 
 
-def _drawn(table: pa.Table, width: int | None) -> str:
+def _drawn(table: pa.Table, width: int | None, spare: Sequence[str]) -> str:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    constant = {name: values.pop() for name in ("subject", "backbone") if len(values := set(_column(table, name))) == 1}
-    shown = [name for name in table.column_names if name not in constant]
+    constant = {name: values.pop() for name in _SAID_ONCE if len(values := set(_column(table, name))) == 1}
+    rows = {name: [_cell(value) for value in _column(table, name)] for name in table.column_names if name not in constant}
+    width = width or Console().width
+    columns = [Column(_HEADINGS.get(name, name), cells, name in _WIDEST) for name, cells in rows.items()]
+    left_out = [_HEADINGS.get(name, name) for name in spare if name in rows]
+    dropped: list[str] = []
+    while left_out and least_width(columns) > width:
+        dropped.append(left_out.pop(0))
+        columns = [column for column in columns if column.heading != dropped[-1]]
     heading = ", ".join(f"{name} {value}" for name, value in constant.items())
     drawn = Table(
-        title=Text(heading) if heading else None, title_justify="left", title_style="dim", header_style="bold", box=None
-    )
-    for name in shown:
-        kind = table.schema.field(name).type
-        number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        title=Text(heading) if heading else None, title_justify="left", title_style="dim", header_style="bold", box=None,
+        padding=(0, GAP, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    kinds = {_HEADINGS.get(field.name, field.name): field.type for field in table.schema}
+    widths = fitted(columns, width)
+    for column, wide in zip(columns, widths, strict=True):
+        number = pa.types.is_integer(kinds[column.heading]) or pa.types.is_floating(kinds[column.heading])
         justify: Literal["left", "right"] = "right" if number else "left"
-        ratio = 1 if name in _WIDEST else None
-        drawn.add_column(_HEADINGS.get(name, name), justify=justify, overflow="fold", no_wrap=number, ratio=ratio)
-    for row in table.select(shown).to_pylist():
-        drawn.add_row(*(Text(_cell(value)) for value in row.values()))
+        drawn.add_column("\n".join(wrapped(column.heading, wide)), justify=justify, overflow="fold", width=wide)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        drawn.add_row(*(Text("\n".join(wrapped(cell, wide))) for cell, wide in zip(cells, widths, strict=True)))
     sink = io.StringIO()
-    console = Console(file=sink, width=width or Console().width, highlight=False)
+    console = Console(file=sink, width=width, highlight=False)
     console.print(drawn)
+    for line in wrapped(f"(too narrow for {', '.join(dropped)}: --format csv has all)", width) if dropped else ():
+        console.print(Text(line))
     return sink.getvalue()
 
 

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.errors import ConfigError
+from scuba_ray.report.analysed import analysed_items
 from scuba_ray.report.compare import SUPPORT
 from scuba_ray.report.image_table import image_items
 from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, Key, captioned, headline, keys, voxel_rows
+from scuba_ray.report.known import known_names
 from scuba_ray.tables.columns import matrix, numbers
 from scuba_ray.tables.schemas import SIGNIFICANT
 
@@ -26,7 +28,7 @@ _NAMED_ELSEWHERE = {"subject", "backbone", "caption"}
 _DETAILS = pa.schema([("subject", pa.string()), ("backbone", pa.string()), ("item", pa.string()), ("value", pa.string())])
 
 
-def voxel_table(run: RunFolder, *, roi: str | None = None, limit: int | None = None) -> pa.Table:
+def voxel_table(run: RunFolder, *, roi: str | None = None, noun: str | None = None, limit: int | None = None) -> pa.Table:
     """Voxels with their captions, best predicted first.
 
     Parameters
@@ -35,6 +37,8 @@ def voxel_table(run: RunFolder, *, roi: str | None = None, limit: int | None = N
         A run whose captions are made.
     roi : str, optional
         Only voxels of this region.
+    noun : str, optional
+        Only voxels whose caption (the one shown) names it, in singular or plural.
     limit : int, optional
         At most this many rows.
 
@@ -46,25 +50,39 @@ def voxel_table(run: RunFolder, *, roi: str | None = None, limit: int | None = N
     Raises
     ------
     ConfigError
-        If no voxel of the run is in `roi`; the message lists the regions there are.
+        If no voxel of the run is in `roi`, or no caption (in `roi`) names `noun`; the message names what there is.
     """
     rows = voxel_rows(run, _TABLE)
     rois = rows["rois"].to_pylist()
     if roi is not None:
-        known = sorted({name for names in rois for name in names or ()})
+        known = {name for names in rois for name in names or ()}
         if roi not in known:
-            raise ConfigError(f"no voxel of this run is in ROI {roi!r}; regions: {', '.join(known) or 'none'}")
+            raise ConfigError(f"no voxel of this run is in ROI {roi!r}; {known_names(roi, known, 'regions')}")
         rows = rows.filter(pa.array([roi in (names or ()) for names in rois]))
+    if noun is not None:
+        rows = _naming(rows, noun, "this run" if roi is None else f"ROI {roi!r}")
     rows = _named_rois(rows).sort_by([("r2", "descending"), ("voxel_id", "ascending")])
     return rows if limit is None else rows.slice(0, limit)
+
+
+def _naming(rows: pa.Table, noun: str, where: str) -> pa.Table:
+    """Rows whose caption names a noun. Raises ConfigError if there is none."""
+    from scuba_ray.models.nouns import lemma, nouns_of  # its dictionary, for this question only
+
+    nouns = {text: set(nouns_of(text)) for text in set(rows["caption"].to_pylist()) if text is not None}
+    wanted = lemma(noun.strip().lower())
+    known = set().union(*nouns.values())
+    if wanted not in known:
+        raise ConfigError(f"no caption in {where} names {wanted!r}; {known_names(wanted, known, 'nouns')}")
+    return rows.filter(pa.array([wanted in nouns.get(text, ()) for text in rows["caption"].to_pylist()]))
 
 
 def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
     """Everything the run knows about one voxel, as rows of (subject, backbone, item, value).
 
     One block of rows per subject and backbone that has the voxel: its place, regions and scores; what banded fits say; the
-    caption of every partition, method and concept; the images made for it; what the projection averaged and the nearest bank
-    images with their cosines.
+    caption of every partition, method and concept; what analyses say of it; the images made for it; what the projection averaged
+    and the nearest bank images with their cosines.
 
     Raises
     ------
@@ -89,6 +107,7 @@ def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
         unsupported = [row for row in judged if row["supported"] is False and _is_of(row, voxel)]
         for row in _same(captions, voxel):
             items.append(_caption(row, unsupported))
+        items += analysed_items(run, subject, backbone, voxel_id)
         items += image_items(run, subject, backbone, voxel_id)
         for row in _same(projections, voxel):
             items += _projection(row)

@@ -3,7 +3,11 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from scuba_ray.analyses.clusters import CLUSTERS
 from scuba_ray.analyses.comparison import COMPARISON
+from scuba_ray.analyses.embedding_map import EMBEDDING_MAP
+from scuba_ray.analyses.person import PERSON
+from scuba_ray.analyses.selectivity import SELECTIVITY
 from scuba_ray.analyses.support import SUPPORT
 from scuba_ray.tables.schemas import CAPTIONS
 from tests.report.images import write_images
@@ -42,6 +46,29 @@ def evidenced(tmp_path_factory: pytest.TempPathFactory) -> Written:
         finish(run, "captions", "subj01/tiny/lavca", pa.Table.from_pylist(lavca, schema=CAPTIONS))
         finish(run, "analyses/support", "run", pa.Table.from_pylist([*judged, *elsewhere], schema=SUPPORT))
         finish(run, "analyses/comparison", "run", pa.Table.from_pylist(methods, schema=COMPARISON))
+    return written
+
+
+@pytest.fixture(scope="session")
+def analysed(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A run whose analyses count voxels 105 and 107; voxel 105 is in the second part of two."""
+    written = write_run(tmp_path_factory.mktemp("analysed"), voxels=20)
+    own = {"subject": "subj01", "backbone": "tiny"}
+    voxel = {**own, "level": "voxel", "voxel_id": 105}
+    person = [{**own, "level": "roi", "roi": "faces", "person_share": 0.5}, {**voxel, "person_share": 0.6, "captions": 5}]
+    person.append({**voxel, "voxel_id": 107, "person_share": 0.2, "captions": 5})
+    measures = [("caption_agreement", "share of nouns", 0.25), ("n_eff", "images", None)]
+    selectivity = [{**voxel, "measure": name, "unit": unit, "value": value} for name, unit, value in measures]
+    part = {**own, "roi": "faces", "parts": 2, "cosine": 0.75}
+    clusters = [
+        {**part, "level": "part", "part": number, "nouns": nouns} for number, nouns in enumerate((["man"], ["woman", "hat"]))
+    ]
+    clusters.append({**part, "level": "voxel", "part": 1, "voxel_id": 105})
+    colours = [{**own, "voxel_id": 105, "r": 1.0, "g": 0.5, "b": 0.0, "method": "pca", "fitted_on": "subj01"}]
+    tables = {"person": (person, PERSON), "selectivity": (selectivity, SELECTIVITY), "clusters": (clusters, CLUSTERS)}
+    with written.run.lock():
+        for name, (rows, schema) in {**tables, "embedding_map": (colours, EMBEDDING_MAP)}.items():
+            finish(written.run, f"analyses/{name}", "run", pa.Table.from_pylist(rows, schema=schema))
     return written
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from scuba_ray.cli import app
 from scuba_ray.errors import ConfigError
 from scuba_ray.report import show
+from scuba_ray.report.compare import SPARE, comparison_table, for_people
 from scuba_ray.report.image_table import image_table
 from scuba_ray.report.render import render
 from scuba_ray.tables.columns import matrix
@@ -37,6 +38,19 @@ def test_voxel_table_of_a_region(written: Written) -> None:
         show.voxel_table(written.run, roi="V1")
 
 
+def test_voxels_whose_caption_names_a_noun(written: Written) -> None:
+    hats = show.voxel_table(written.run, noun="hats")
+    assert {caption.split(" (")[0] for caption in hats["caption"].to_pylist()} == {"a smiling man in a hat"}
+    everyone = show.voxel_table(written.run)["caption"].to_pylist()
+    assert hats.num_rows == sum("hat (" in caption for caption in everyone) > 0
+    faces = show.voxel_table(written.run, noun="man", roi="faces", limit=2)
+    assert faces.num_rows == 2 and set(faces["roi"].to_pylist()) == {"faces"}
+    with pytest.raises(ConfigError, match=r"no caption in this run names 'hut'; the nearest of \d+ nouns: hat, "):
+        show.voxel_table(written.run, noun="huts")
+    with pytest.raises(ConfigError, match="no caption in ROI 'food' names 'man'; nouns: pasta, plate"):
+        show.voxel_table(written.run, noun="man", roi="food")
+
+
 def test_voxel_details_has_every_caption_and_score(written: Written) -> None:
     table = show.voxel_details(written.run, 101)
     items = dict(zip(table["item"].to_pylist(), table["value"].to_pylist(), strict=True))
@@ -57,6 +71,17 @@ def test_voxel_details_of_concepts_and_of_nouns_without_support(evidenced: Writt
         "(0.25 of the mass; log-probability -0.25; unsupported: boat)"
     )
     assert items["caption, whole bank, lavca"] == "A photo of dog and fog. (unsupported: fog)"
+
+
+def test_voxel_details_say_what_analyses_found(analysed: Written) -> None:
+    rows = show.voxel_details(analysed.run, 105).to_pylist()
+    items = {row["item"]: row["value"] for row in rows}
+    assert items["person share"] == "0.6 of 5 captions name people"
+    assert items["selectivity, caption_agreement"] == "0.25 (share of nouns)" and "selectivity, n_eff" not in items
+    assert items["part of faces"] == "1 of 0 to 1 (cosine with its mean 0.75; it says woman, hat)"
+    assert items["embedding map"] == "#FF8000 (pca fitted on subj01)"
+    others = [row["item"] for row in show.voxel_details(analysed.run, 106).to_pylist()]
+    assert not [item for item in others if item.startswith(("person", "selectivity", "part of", "embedding map"))]
 
 
 def test_query_ranks_voxels_that_predict_by_cosine_of_weights(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +123,48 @@ def test_table_fits_the_width(written: Written, width: int) -> None:
     assert "voxel" in narrow and "ceiling" in narrow
 
 
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_no_word_of_a_comparison_is_broken(evidenced: Written, width: int) -> None:
+    table = for_people(comparison_table(evidenced.run))
+    lines = render(table, width=width, spare=SPARE).splitlines()
+    assert max(map(len, lines)) <= width
+    words = set(" ".join(lines).split())
+    assert any(
+        set(pieces) <= words for pieces in (["shuffled-within-roi"], ["shuffled-", "within-roi"], ["shuffled-", "within-", "roi"])
+    )
+    assert {"independent", "lavca", "0.125", "[-0.250,", "0.500]", "frequent"} <= words
+    assert ("unsupported" in words) or "(too narrow for unsupported" in " ".join(lines)
+
+
+def test_columns_that_do_not_fit_are_named_and_a_sentence_gives_way_last() -> None:
+    table = pa.table({"name": ["aaaaaaaaaa"], "spare": ["bbbbbbbbbb"], "caption": ["c" * 30 + " dd"]})
+    assert "spare" in render(table, width=60, spare=("spare",)) and "too narrow" not in render(table, width=60, spare=("spare",))
+    narrow = render(table, width=40, spare=("spare",))
+    assert (
+        "bbbb" not in narrow
+        and "aaaaaaaaaa" in narrow
+        and "(too narrow for spare: --format csv has all)" in narrow.replace("\n", " ")
+    )
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert narrow.replace(" ", "").replace("\n", "").count("c") >= 30, "an address is broken where it must be, not cut off"
+
+
+@pytest.mark.parametrize("options", [(), ("--roi", "faces"), ("--noun", "man"), ("--voxel", "102"), ("--compare",)])
+def test_every_table_comes_as_json_and_as_csv(evidenced: Written, options: tuple[str, ...]) -> None:
+    def printed(form: str) -> str:
+        result = CliRunner().invoke(app, ["show", evidenced.run.location, *options, "--format", form])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    records, rows = json.loads(printed("json")), list(csv.DictReader(io.StringIO(printed("csv"))))
+    assert len(records) == len(rows) > 0 and list(records[0]) == list(rows[0])
+
+
+def test_choices_that_contradict_each_other_are_refused(written: Written) -> None:
+    for options in (["--noun", "man", "--voxel", "101"], ["--noun", "man", "--compare"], ["--noun", "man", "--images"]):
+        assert CliRunner().invoke(app, ["show", written.run.location, *options]).exit_code == 2
+
+
 def test_json_and_csv_keep_everything(written: Written) -> None:
     table = show.voxel_table(written.run)
     assert json.loads(render(table, "json")) == table.to_pylist()
@@ -126,9 +193,7 @@ def test_images_of_a_region_or_voxel_are_listed_best_first(imaged: Written) -> N
 
 
 def test_images_that_are_not_there_are_said_to_be_missing(imaged: Written, written: Written) -> None:
-    with pytest.raises(
-        ConfigError, match="no images for words; it made some for food / <i>on</i> a table, faces, food, voxel 110"
-    ):
+    with pytest.raises(ConfigError, match="no images for words; targets: faces, food, food / <i>on</i> a table, voxel 110"):
         image_table(imaged.run, roi="words")
     with pytest.raises(ConfigError, match="no images for voxel 7"):
         image_table(imaged.run, voxel=7)
