@@ -90,17 +90,17 @@ def _embed(store: int) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise ConfigError(f"cannot start Ray on this machine: {error}; --engine local needs none") from error
+    except Exception as error:  # Ray raises plain ones where its processes take too long to start
+        raise ConfigError(f"cannot start Ray on this machine: {first_line(error)}; --engine local needs none") from error
 
 
 def _join(address: str) -> None:
     check_reach(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises plain ones as well
         raise ConfigError(
-            f"cannot join a Ray cluster at {address}: {str(error).splitlines()[0]}. Is it running and in reach? One that was "
+            f"cannot join a Ray cluster at {address}: {first_line(error)}. Is it running and in reach? One that was "
             "started with a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (`ray get-auth-token` there)"
         ) from error
 
