@@ -18,6 +18,8 @@ from scuba_ray.errors import ConfigError
 Origin = Annotated[str, Field(pattern=r"^https?://[^/\s*?#@]+$", description="scheme and host, as https://lab.example")]
 """A browser compares origins as text: with a path or a last slash none would ever fit; `*` would let every page in."""
 
+Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", description="a host's name in lower case, without port")]
+
 
 class ReplicasConfig(Part):
     """Of one deployment: replicas, what each holds, and how calls are gathered."""
@@ -87,6 +89,9 @@ class ServeConfig(Part):
     token_variable: str = "SCUBA_SERVE_TOKEN"
     # origins (https://lab.example) whose pages may call the service from a browser; none by default
     origins: tuple[Origin, ...] = ()
+    # names that clients may call the service by (Host), beside localhost and addresses; none given: any name. `scuba serve` on
+    # a loopback address without a token starts with []: a web page whose name was pointed at 127.0.0.1 would read the run
+    hosts: tuple[Host, ...] | None = None
     # start the deployment that makes images (the run needs a group `synthesize`)
     synthesizer: bool = False
     # actors that hold the bank between them for each projector replica
@@ -101,6 +106,16 @@ class ServeConfig(Part):
     captioner: ReplicasConfig = ReplicasConfig(batch=64, ongoing=128)
     nearest: ReplicasConfig = ReplicasConfig(batch=64, ongoing=128)
     synthesis: ReplicasConfig = ReplicasConfig(batch=8, ongoing=16, queued=8)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_defaults(cls, given: Any) -> Any:
+        """A setting of a deployment changes that one alone: its others stay its own defaults, not those of `ReplicasConfig`."""
+        if not isinstance(given, Mapping):
+            return given
+        parts = {name: field.default for name, field in cls.model_fields.items() if isinstance(given.get(name), Mapping)}
+        own = {name: part.model_dump(exclude_unset=True) for name, part in parts.items() if isinstance(part, ReplicasConfig)}
+        return {**given, **{name: {**defaults, **given[name]} for name, defaults in own.items()}}
 
 
 def serve_config(settings: Mapping[str, Any]) -> ServeConfig:

@@ -1,7 +1,8 @@
 """The application: a finished run, opened and checked, and the deployments that answer for it.
 
-For `scuba serve`, and for Ray's own `serve run`, `serve build` and `serve deploy` with the import path
-`scuba_ray.serve.app:app_builder`, whose `args` are the settings of `ServeConfig`.
+For `scuba serve`, and for Ray's own `serve run` and `serve deploy` with the import path `scuba_ray.serve.app:app_builder`, whose
+`args` are the settings of `ServeConfig`. `serve build` takes no builders: give it a module of your own with
+`app = app_builder({...})`.
 """
 
 from __future__ import annotations

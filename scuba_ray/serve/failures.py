@@ -53,6 +53,10 @@ class NotThere(ConfigError):  # noqa: N818
     """A voxel, subject or file that the run does not have: the client's 404."""
 
 
+_IN_ITS_WORDS = ((NotThere, 404, ""), (ConfigError, 422, ""), (DataError, 500, "the run cannot answer this: "))
+"""What clients send is never a DataError: that is the run's tables, its bank, or what a model made."""
+
+
 class ErrorAnswer(BaseModel):
     """What every failed request is answered with."""
 
@@ -68,6 +72,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         (404, "The run has no such voxel or subject"),
         (413, "The body is too large"),
         (415, "The body is of a type that is not read"),
+        (421, "The service is not known by the request's Host"),
         (422, "A value cannot be used; the message names it"),
         (500, "A fault of the service; its logs name the cause beside the request id"),
         (503, "Busy, or a replica was lost; Retry-After says when to try again"),
@@ -96,10 +101,9 @@ def unwrapped(error: BaseException) -> BaseException:
 def failure(error: BaseException, secrets: Iterable[str] = ()) -> Failure:
     """What a client is told of an exception; `secrets` are places on the server that no sentence may name."""
     cause = unwrapped(error)
-    if isinstance(cause, NotThere):
-        return Failure(404, without_places(str(cause), secrets))
-    if isinstance(cause, (ConfigError, DataError)):
-        return Failure(422, without_places(str(cause), secrets))
+    for kind, status, before in _IN_ITS_WORDS:
+        if isinstance(cause, kind):
+            return Failure(status, before + without_places(str(cause), secrets))
     if isinstance(cause, BackPressureError):
         seconds = FULL_SECONDS if cause.retry_after_s is None else max(1, math.ceil(cause.retry_after_s))
         return Failure(503, "the service is busy: all queues are full; try again later", seconds)
@@ -167,7 +171,8 @@ def _in_words(error: RequestValidationError) -> str:
     told = []
     for fault in faults[:5]:
         place = ".".join(_short(str(part)) for part in fault["loc"] if part != "body") or "body"
-        told.append(f"{place}: {_short(str(fault['msg']), 300)}")
+        said = str(fault["msg"]).removeprefix("Value error, ")  # pydantic's own words before those of a validator
+        told.append(f"{place}: {_short(said, 300)}")
     rest = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
     return "; ".join(told) + rest
 

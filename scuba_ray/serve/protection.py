@@ -1,21 +1,23 @@
 """What stands between the network and the endpoints: request ids, log lines, the token, origins, sizes and types of bodies.
 
-Three layers around the application, outermost first: `Numbered` (id, log line), CORS where origins are allowed, `Gate` (token,
-type, size, time, exceptions). Nothing here reads a body whole: a body is counted while it streams.
+Three layers around the application, outermost first: `Numbered` (id, log line), CORS where origins are allowed, `Gate` (host,
+token, type, size, time, exceptions). Nothing here reads a body whole: a body is counted while it streams.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
+import ipaddress
 import os
 import re
 import time
 import uuid
 from collections.abc import Sequence
 from importlib.resources import files
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from fastapi import FastAPI
 from ray import serve
@@ -57,6 +59,7 @@ def protect(app: FastAPI, settings: ServeConfig) -> None:
         body_bytes=int(settings.limits.body_mib * 2**20),
         seconds=settings.limits.seconds,
         secrets=secrets,
+        hosts=settings.hosts,
     )
     if settings.origins:
         app.add_middleware(
@@ -133,9 +136,16 @@ class Gate:
     """Lets requests in that show the token, are of a type that is read, are small enough and done in time."""
 
     def __init__(
-        self, app: ASGIApp, *, token_digest: bytes | None, body_bytes: int, seconds: float, secrets: Sequence[str]
+        self,
+        app: ASGIApp,
+        *,
+        token_digest: bytes | None,
+        body_bytes: int,
+        seconds: float,
+        secrets: Sequence[str],
+        hosts: Sequence[str] | None = None,
     ) -> None:
-        self.app = app
+        self.app, self.hosts = app, hosts
         self.token_digest, self.body_bytes, self.seconds, self.secrets = token_digest, body_bytes, seconds, secrets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,7 +154,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        refused = self._unknown(request) or self._unfit(request)
+        refused = self._misled(request) or self._unknown(request) or self._unfit(request)
         if refused is not None:
             await refused(scope, receive, send)
             return
@@ -165,6 +175,12 @@ class Gate:
                 raise
             fault = TimeoutError() if timer.expired() else error
             await exception_answer(request, fault, self.secrets)(scope, receive, send)
+
+    def _misled(self, request: Request) -> Response | None:
+        """421 where the service is called by a name that is not its own: a browser that a page's name server sent here."""
+        if self.hosts is None or _is_own(request.headers.get("host", ""), self.hosts):
+            return None
+        return error_answer(request, Failure(421, "the service is not known by this Host; its setting `hosts` names others"))
 
     def _unknown(self, request: Request) -> Response | None:
         path = _path(request.scope)
@@ -218,6 +234,17 @@ def _path(scope: Scope) -> str:
     """The path below the application's route_prefix, as routes see it."""
     root, path = scope.get("root_path", "").rstrip("/"), str(scope["path"])
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def _is_own(host: str, names: Sequence[str]) -> bool:
+    """Whether a Host is an address (no name server can give one to somebody else), localhost, or one of the names."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(name))
+    return name == "localhost" or name in names
 
 
 def _shows(headers: Headers, digest: bytes) -> bool:

@@ -20,11 +20,12 @@ from ray.serve.api import RunTarget
 from ray.serve.config import HTTPOptions
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, LoggingConfig
 
 from scuba_ray.actors import cluster, growth, room
 from scuba_ray.actors.cluster import Cluster
 from scuba_ray.config import ServeConfig
+from scuba_ray.config.serve import ReplicasConfig
 from scuba_ray.errors import ConfigError, WorkerError
 from scuba_ray.protocols import Resources
 from scuba_ray.serve.app import app_builder, open_run
@@ -32,6 +33,8 @@ from scuba_ray.serve.app import app_builder, open_run
 _LOOK_SECONDS = 0.5
 _WATCH_SECONDS = 5.0
 _PARTS = ("ingress", "subjects", "encoder", "projector", "captioner", "nearest", "synthesis")
+_LOGS = LoggingConfig(enable_access_log=False)
+"""Every request has a line of our own (`protection.Numbered`); Serve's would be a second and a third."""
 _GONE = (RayError, RayServeException)
 _FAILED = {ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY}
 
@@ -81,7 +84,8 @@ def service(args: Mapping[str, Any], place: Place, tell: Say) -> Iterator[str]:
         If a deployment could not be started; the message says which and why.
     """
     settings, _ = open_run(dict(args))
-    if not _is_loopback(place.host) and not os.environ.get(settings.token_variable):
+    token = os.environ.get(settings.token_variable)
+    if not _is_loopback(place.host) and not token:
         tell(
             f"ANYBODY who reaches {place.host}:{place.port} may use this service: it asks for no token. Set "
             f"{settings.token_variable} to a secret (`openssl rand -hex 32`), and put TLS in front"
@@ -102,16 +106,18 @@ def service(args: Mapping[str, Any], place: Place, tell: Say) -> Iterator[str]:
             raise ConfigError(f"an application {place.name} is served on this cluster already; choose another name with --name")
         if ray_here.address is not None and not ran_before and _is_here(_head()):
             port = _free_port(place.host, port)
-        application = app_builder(dict(args))
+        closed = settings.hosts is None and not ran_before and _is_loopback(place.host) and not token
+        application = app_builder({**args, "hosts": []} if closed else dict(args))
         undo.callback(_take_away, place.name, ran_before)
         if not ran_before:
-            serve.start(http_options=HTTPOptions(host=place.host, port=port, request_timeout_s=settings.limits.seconds))
+            options = HTTPOptions(host=place.host, port=port, request_timeout_s=settings.limits.seconds)
+            serve.start(http_options=options, logging_config=_LOGS)
         listens = _get_global_client().http_config
         if ran_before:
             tell(
                 f"Serve runs on this cluster already and listens at {listens.host}:{listens.port}: --host and --port are its own"
             )
-        target = RunTarget(application, place.name, place.prefix)
+        target = RunTarget(application, place.name, place.prefix, _LOGS)
         serve.run_many([target], wait_for_applications_running=False)
         _wait(place.name, tell)
         yield f"http://{_in_url(listens.host)}:{listens.port}{place.prefix.rstrip('/')}/"
@@ -174,16 +180,27 @@ def _take_away(name: str, ran_before: bool) -> None:
 
 def _check_room(settings: ServeConfig) -> None:
     """Raise ConfigError if the least replicas find no room and the cluster cannot grow: Serve would wait for ever."""
-    parts = {name: getattr(settings, name) for name in _PARTS if settings.synthesizer or name != "synthesis"}
-    cpus, gpus = 0.0, 0.0
-    for name, one in parts.items():
-        count = one.min_replicas * (1 + settings.holders if name == "projector" else 1)
-        cpus, gpus = cpus + count * one.cpus, gpus + count * one.gpus
-    if not room.fits_beside(Resources(cpus=cpus, gpus=gpus), 1, Resources(cpus=0), 0) and not growth.can_grow():
+    parts, needed = _parts(settings), reserved(settings)
+    if not room.fits_beside(needed, 1, Resources(cpus=0), 0) and not growth.can_grow():
         raise ConfigError(
-            f"the service needs {cpus:g} CPUs and {gpus:g} GPUs; the Ray cluster has {room.describe()}. Lower what replicas "
-            f"reserve (--set encoder.cpus=0.1; and of {', '.join(parts)}), or join a larger cluster with --address"
+            f"the service needs {needed.cpus:g} CPUs and {needed.gpus:g} GPUs; the Ray cluster has {room.describe()}. Lower what "
+            f"replicas reserve (--set encoder.cpus=0.1; and of {', '.join(parts)}), or join a larger cluster with --address"
         )
+
+
+def reserved(settings: ServeConfig) -> Resources:
+    """What the least replicas of all deployments reserve together, with the holders of the bank."""
+    cpus, gpus = 0.0, 0.0
+    for name, one in _parts(settings).items():
+        # a projector's holders reserve what it says each, and so does it: but its CPUs only, it computes nothing itself
+        holders, itself = (settings.holders, 0) if name == "projector" else (0, 1)
+        cpus += one.min_replicas * (1 + holders) * one.cpus
+        gpus += one.min_replicas * (itself + holders) * one.gpus
+    return Resources(cpus=cpus, gpus=gpus)
+
+
+def _parts(settings: ServeConfig) -> dict[str, ReplicasConfig]:
+    return {name: getattr(settings, name) for name in _PARTS if settings.synthesizer or name != "synthesis"}
 
 
 def _free_port(host: str, port: int) -> int:

@@ -18,6 +18,7 @@ from scuba_ray.report.compare import SUPPORT
 from scuba_ray.report.image_table import IMAGE_COLUMNS
 from scuba_ray.report.joined import VOXEL_COLUMNS, headline
 from scuba_ray.report.show import best_first, with_cosines
+from scuba_ray.stages.requests import caption_prompt
 from scuba_ray.tables.columns import matrix, vectors
 from scuba_ray.tables.schemas import WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
@@ -134,9 +135,12 @@ class SubjectTables:
         return found if partitions else found.filter(pc.equal(found["partition"], WHOLE_BANK))
 
     def prompts(self, voxels: Sequence[int]) -> list[str]:
-        """The caption each voxel is known by. Raises ConfigError if one has none."""
+        """The prompts of voxels' pictures, as the run makes them of captions. Raises ConfigError if one has no words."""
         self._check_all("captions", voxels, self._said.of(voxels)[1])
-        return [self._best[self._subject, self._backbone, voxel] for voxel in voxels]
+        prompts = [caption_prompt(self._best[self._subject, self._backbone, voxel]) for voxel in voxels]
+        if empty := [str(voxel) for voxel, prompt in zip(voxels, prompts, strict=True) if not prompt]:
+            raise self._without("words in their captions", empty)
+        return prompts
 
     def projections(self, voxels: Sequence[int]) -> pa.Table:
         """Rows of the table `projections`, with `row` (whose place in `voxels` they belong to) before them."""

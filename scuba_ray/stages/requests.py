@@ -179,7 +179,7 @@ class Requests:
         if not said:
             return [], NO_CAPTION
         if target.kind == "voxel":
-            return [(said[0][0].strip().removesuffix(".").rstrip(), None)], ""
+            return [(caption_prompt(said[0][0]), None)], ""
         text = self.settings.text
         assert text is not None, "methods other than the gradient's come from captions"
         counts = Counter(noun for _, nouns in said for noun in nouns)
@@ -203,3 +203,8 @@ class Requests:
                 "seed": image_seed(self.seed, self.subject, target.name, method, sample),
                 "voxels": target.voxels,
             }
+
+
+def caption_prompt(caption: str) -> str:
+    """The prompt of a voxel's pictures: its caption without the full stop; empty if it says nothing."""
+    return caption.strip().removesuffix(".").rstrip() if caption.strip(" .") else ""

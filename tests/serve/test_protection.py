@@ -340,3 +340,23 @@ def test_every_answer_says_that_its_type_is_meant() -> None:
 def test_ids_of_requests_beside_each_other_differ() -> None:
     app = client()
     assert len({app.get("/healthz").headers["X-Request-ID"] for _ in range(20)}) == 20
+
+
+HOSTS = [
+    ("127.0.0.1", 200), ("[::1]:8000", 200), ("localhost:8000", 200), ("LOCALHOST", 200), ("lab.example:80", 200),
+    ("evil.example", 421), ("127.0.0.1.evil.example", 421), ("localhost.evil.example:8000", 421), ("[", 421), ("", 421),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("host", "status"), HOSTS)
+def test_a_page_whose_name_was_pointed_here_reads_nothing(host: str, status: int) -> None:
+    client = TestClient(made(hosts=["lab.example"]))
+    answer = client.get("/", headers={"Host": host})
+    assert answer.status_code == status
+    assert status == 200 or set(answer.json()) == {"error", "request_id"}
+
+
+def test_without_hosts_every_name_is_answered() -> None:
+    assert TestClient(made()).get("/", headers={"Host": "evil.example"}).status_code == 200
+    with pytest.raises(ValidationError):
+        ServeConfig(run="/data/run", hosts=("https://lab.example",))
