@@ -6,7 +6,6 @@ from rates of one kind of machine (`stages/rates.py`); a step that was never mea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 from scuba_ray.config import RunConfig
 from scuba_ray.pipeline import take
 from scuba_ray.protocols import GatherStage, Stage
-from scuba_ray.stages.rates import CPU, CUDA, Rate
+from scuba_ray.stages.rates import CUDA, Rate, rate_of
 from scuba_ray.stages.study import Study, located, open_study
 from scuba_ray.tables.planned import PlannedStep, PlannedSteps
 from scuba_ray.tables.progress import AtMost, Result
@@ -24,6 +23,8 @@ from scuba_ray.tables.store import RunFolder
 
 _ROW = {"captions": 80, "scores": 18, "bands": 45, "requests": 80, "descriptions": 25}
 """Bytes of a row on the disk, compressed, of tables that are mostly text; vectors are counted one by one."""
+_CANDIDATE = 8
+"""The same for a sentence that was not chosen, and its score."""
 _OTHER = 20
 """The same for a row of other tables, beside its vectors."""
 _COLUMN = 250
@@ -144,26 +145,26 @@ class _Sizes:
     def _rate(self, planned: PlannedStep) -> tuple[Rate, float, bool] | None:
         """A step's rate, its work, and whether it is a GPU's."""
         stage, config = planned.stage, self.config
-        phantom = " phantom" if {one.model.partition(":")[0] for one in config.backbones} == {"phantom"} else ""
-        kind, work = planned.step, float(planned.rows)
+        models = {one.name: one.model for one in config.backbones}
+        model, kind, work = "", planned.step, float(planned.rows)
         if kind == "fit":
             work *= self._of(stage)["stimuli"] * stage.dim
         elif kind == "project":
             work *= self.bank * self.study.reader.dim
         elif kind == "read":
             work = float(self._of(stage)["trials"])
-        elif kind in {"encode", "bank"} and getattr(stage.backbone, "name", "") in {one.name for one in config.backbones}:
-            kind = f"encode{phantom}"
+        elif kind in {"encode", "bank"} and getattr(stage.backbone, "name", "") in models:
+            model, kind = models[stage.backbone.name], "encode"
         elif kind == "caption":
-            kind = f"caption{' phantom' * config.caption.model.startswith('phantom:')}"
+            model = config.caption.model
         else:
             return None
-        rates: Mapping[str, Rate] = CPU if config.device == "cpu" or kind == "read" else CUDA
-        return (rates[kind], work, rates is CUDA) if kind in rates else None
+        rate = rate_of(kind, config.device, phantom=model.startswith("phantom:"))
+        return None if rate is None else (rate, work, rate in CUDA.values())
 
     def _bytes(self, planned: PlannedStep) -> int | None:
         stage, rows = planned.stage, planned.written
-        if planned.table in UNSIZED or stage is None:
+        if planned.table in UNSIZED or stage is None or rows is None:
             return None
         if planned.table == "sessions":
             facts = self._of(stage)
@@ -175,6 +176,8 @@ class _Sizes:
             row += sum(field.type.list_size * field.type.value_type.byte_width for field in schema if _is_vector(field.type))
         if planned.table == "responses":
             row += 4 * self._of(stage)["stimuli"]
+        if planned.step == "rerank":
+            row += _CANDIDATE * self.config.caption.beams * (PARTITIONS + 1 if stage.settings.partitions else 1)
         if planned.table == "projections":
             row += 4 * self.config.project.nearest
         return rows * row + planned.chunks * columns * _COLUMN

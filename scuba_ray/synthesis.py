@@ -44,7 +44,9 @@ class Synthesis:
         if not planned.rows:
             return None
         if isinstance(self.steps, PlannedSteps) and not planned.there:
-            return self.steps.foresee("synthesize", "images", voxels.key, rows=self._settings.budget, until=planned)
+            settings, budget = self._settings, self._settings.budget
+            self.steps.foresee("synthesize", "syntheses", voxels.key, rows=budget, chunk=settings.chunk, until=planned)
+            return self.steps.foresee("judge", "images", voxels.key, rows=budget, chunk=JUDGED, until=planned)
         requests = self.folder.read("requests", key=planned.key)
         methods = pc.unique(requests["method"]).to_pylist()
         made = [self._pictures(subject, voxels, method, requests) for method in methods]

@@ -12,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from scuba_ray.cli import app
+from scuba_ray.data_check import check
 from scuba_ray.errors import ConfigError
 from scuba_ray.pipeline import run
 from scuba_ray.planning import Plan, plan
@@ -117,6 +118,31 @@ def test_the_command_prints_steps_totals_and_cost(study: TinyStudy, tmp_path: Pa
     shown = CliRunner().invoke(app, command)
     assert "encode" in shown.stdout and "chunks are to be computed" in shown.stderr and "yours will differ" in shown.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_what_only_a_run_can_know_is_told_as_a_bound_or_as_unknown(study: TinyStudy, tmp_path: Path) -> None:
+    settings = study.settings(out=str(tmp_path / "run"), analyses=["support"])
+    settings |= {"synthesize": {"diffusion": {"model": "phantom:diffusion"}, "targets": ["rois"], "budget": 20, "chunk": 6}}
+    first = {one.planned.step: one.planned for one in made(settings).steps}
+    assert {step: (one.rows, one.chunks, one.until) for step, one in first.items() if one.stage is None} == {
+        "synthesize": (20, 4, "requests"),
+        "judge": (20, 3, "requests"),
+        "support": (1, 1, "projections"),
+    }
+    assert isinstance(first["requests"].written, AtMost) and first["support"].written is None
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    told = CliRunner().invoke(app, ["run", str(tmp_path / "run.yaml"), "--dry-run", "--format", "json"])
+    rows = {row["step"]: row for row in json.loads(told.stdout)["steps"]}
+    assert (rows["requests"]["rows_written"], rows["requests"]["rows_written_are_a_bound"]) == (20, True)
+    assert (rows["support"]["rows_written"], rows["judge"]["there"]) == (None, None)
+
+
+def test_the_data_check_has_the_same_hours(study: TinyStudy) -> None:
+    config = study.config()
+    seconds = check(config).estimates["seconds"]
+    hours = {one.planned.step: one.cpu_hours or 0.0 for one in plan(config).steps}
+    for step in ("fit", "project", "caption"):
+        assert seconds[step]["seconds"] == pytest.approx(3600 * hours[step] / config.engine.threads), step
 
 
 def test_rates_are_those_of_the_benchmarks() -> None:

@@ -15,16 +15,11 @@ from typing import Any
 
 from scuba_ray.config import RunConfig
 from scuba_ray.datasets.inspection import Inspection
+from scuba_ray.stages.rates import rate_of
 from scuba_ray.tables import files
 from scuba_ray.tables.schemas import PARTITIONS
 
 _GIB = 1 << 30
-# rates of README's tables, published sizes: one worker of two CPU cores, and one H100
-_RATES = {
-    "cpu": {"fit": 1_000 / 0.94, "project": 512 * 1e6 / 11.6, "caption": 8.1},
-    "cuda": {"encode": 19_400.0, "fit": 20_000 / 0.06, "project": 4_096 * 5e5 / 0.21, "caption": 1_130.0},
-}
-"""Images embedded, voxels fitted, voxels times bank images, and captions, a second."""
 
 
 @dataclass(frozen=True)
@@ -106,29 +101,31 @@ def disk(config: RunConfig, sizes: Mapping[str, Sizes]) -> dict[str, float]:
 
 def seconds(config: RunConfig, sizes: Mapping[str, Sizes]) -> dict[str, dict[str, Any]]:
     """Seconds by step with `max_workers` workers, and where the rate comes from. A step without a known rate is left out."""
-    device = "cpu" if config.device == "cpu" else "cuda"
-    rates, workers = _RATES[device], config.engine.max_workers if config.engine.name == "ray" else 1
+    engine = config.engine
+    workers = engine.max_workers if engine.name == "ray" else 1
     own = config.bank.path is None
     pictures = max(one.pictures or 0 for one in sizes.values()) if own else 0
     images = sum(one.stimuli for one in sizes.values()) + pictures
     read = sum(one.trials * one.seconds_per_trial for one in sizes.values())
     decode = images * max(one.seconds_per_picture for one in sizes.values())
-    voxels = sum(one.voxels for one in sizes.values())
-    here, readme = (
-        "measured here on a sample",
-        f"README's rate on {'two CPU cores' if device == 'cpu' else 'one H100'}, published sizes",
-    )
+    here = "measured here on a sample"
     steps = {
-        "read sessions": (read / workers, here),
-        "read and decode pictures": (decode / workers / config.engine.threads, here),
+        "read sessions": {"seconds": read / workers, "rate": here},
+        "read and decode pictures": {"seconds": decode / workers / engine.threads, "rate": here},
     }
-    if "encode" in rates:
-        steps["encode"] = (images * len(config.backbones) / rates["encode"] / workers, readme)
-    steps["fit"] = (voxels * len(config.backbones) / rates["fit"] / workers, readme)
+    work = {"fit": len(config.backbones) * sum(one.voxels * one.stimuli * one.dim for one in sizes.values())}
+    if config.device != "cpu":  # a CPU's rate has reading and decoding in it
+        work["encode"] = images * len(config.backbones)
     if all(one.pictures is not None for one in sizes.values()):
-        steps["project"] = (sum(one.voxels * (one.pictures or 0) for one in sizes.values()) / rates["project"] / workers, readme)
-    steps["caption"] = (voxels / rates["caption"] / workers, readme)
-    return {name: {"seconds": value, "rate": source} for name, (value, source) in steps.items()}
+        work["project"] = sum(one.voxels * (one.pictures or 0) * one.dim for one in sizes.values())
+    work["caption"] = (PARTITIONS + 1) * sum(one.voxels for one in sizes.values())
+    models = {"encode": [one.model for one in config.backbones], "caption": [config.caption.model]}
+    for step, amount in work.items():
+        rate = rate_of(step, config.device, phantom=all(model.startswith("phantom:") for model in models.get(step, [""])))
+        if rate is not None:
+            each = rate.per_second * (engine.threads if config.device == "cpu" else 1)
+            steps[step] = {"seconds": amount / each / workers, "rate": f"{rate.source}: {rate.work}"}
+    return steps
 
 
 def free_disk(out: str) -> int | None:

@@ -39,3 +39,9 @@ CUDA = {
     "encode phantom": Rate(200_419.589371, "pictures through the phantom's network, decoded already", "gpu/rates.json, one H100"),
 }
 """Per second of one GPU. Decoding of pictures is not in here: it is CPU work, and the disk's."""
+
+
+def rate_of(step: str, device: str, *, phantom: bool = False) -> Rate | None:
+    """The rate of a step on `device`, with `phantom` of the phantom's small networks; None where it was not measured."""
+    rates = CPU if device == "cpu" or step == "read" else CUDA
+    return rates.get(f"{step} phantom" if phantom and step in {"encode", "caption"} else step)

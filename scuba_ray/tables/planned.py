@@ -36,8 +36,8 @@ class PlannedStep:
     """Chunks that need not be computed; None where nobody can know yet."""
     until: str
     """The step whose results decide what is not known; empty if all is."""
-    written: int
-    """Rows of its table, as expected."""
+    written: int | None
+    """Rows of its table, as expected; None of an analysis, which writes what it finds."""
     stage: Any
     """The stage; None of analyses and of what is only foreseen."""
     bytes: int | None = None
@@ -96,21 +96,16 @@ class PlannedSteps(Steps):
         unit = Unit(self.run.location, analysis.name, table, ANALYSIS_KEY, made)
         there, entry = self._there(unit, [Chunk(0, 0, 1)])
         waits = [result.table for result in self.results if result.table in analysis.inputs and not result.there]
-        rows, until = (entry.rows, "") if entry and there else (0, waits[0] if waits else "")
-        size = entry.bytes if entry and there else None
+        rows, size = (entry.rows, entry.bytes) if entry and there else (None, None)
+        until = waits[0] if waits and not there else ""
         self._add(unit, None, 1, 1, there=there, until=until, written=rows, bytes=size)
-        return self._made(Result(table, ANALYSIS_KEY, made, rows, there=bool(there)))
+        return self._made(Result(table, ANALYSIS_KEY, made, rows or 0, there=bool(there)))
 
-    def foresee(self, step: str, table: str, key: str, *, rows: int, until: Result) -> Result:
+    def foresee(self, step: str, table: str, key: str, *, rows: int, chunk: int, until: Result) -> Result:
         """Note a step of which no more is known than a bound of its rows, before `until` is there."""
-        how: dict[str, Any] = {
-            "there": None,
-            "until": until.table,
-            "written": rows,
-            "stage": None,
-            "rows": AtMost(rows, until.table),
-        }
-        self.plan.append(PlannedStep(step=step, key=key, table=table, chunks=0, **how))
+        bound, chunks = AtMost(rows, until.table), len(cut(rows, chunk))
+        how: dict[str, Any] = {"rows": bound, "written": bound, "chunks": chunks, "there": None, "until": until.table}
+        self.plan.append(PlannedStep(step=step, key=key, table=table, stage=None, **how))
         return self._made(Result(table, key, until.fingerprint, rows, there=False))
 
     def once(self, name: str, inputs: Sequence[str], make: Callable[[], str]) -> str:
