@@ -18,7 +18,19 @@ from scuba_ray import __version__
 from scuba_ray.analyses.recovery_summary import CEILING
 from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.errors import ConfigError, DataError, ScubaError
-from scuba_ray.report import contact_sheet, figures, found, image_payload, page, palette, payload, summary, surface, thumbnails
+from scuba_ray.report import (
+    contact_sheet,
+    evidence,
+    figures,
+    found,
+    image_payload,
+    page,
+    palette,
+    payload,
+    summary,
+    surface,
+    thumbnails,
+)
 from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, voxel_rows
 from scuba_ray.report.synthesised import TargetImages, by_target
 from scuba_ray.tables.store import RunFolder
@@ -76,6 +88,7 @@ def gather(
         one["geometry"], one["no_surface"] = geometries["subjects"].get(one["subject"], (None, "it is not in the configuration"))
         one["overview"] = summary.overview(one, len({caption for caption in one["caption"] if caption >= 0}))
         one["maps"] = [*summary.maps(one), *found.maps(run, one, named)]
+        one.update(evidence.evidence(run, one))
         one["targets"] = made.targets.get((one["subject"], one["backbone"]), [])
         one["synthesis"] = image_payload.figures(judged, one["subject"], one["backbone"]) if judged is not None else []
         one["planted"] = summary.planted(truth, one, _method(one)) if truth is not None else None

@@ -79,19 +79,21 @@ def _own(run: RunFolder, analysis: str, one: Mapping[str, Any]) -> pa.Table | No
 
 
 def _scales(person: pa.Table | None, selectivity: pa.Table | None, one: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     if person is not None:
         entry = {"key": "person", "label": "Person share", "unit": "share of a voxel's captions that name people"}
         values = _by_voxel(person.filter(pc.equal(person["level"], "voxel")), "person_share", one)
         found.append({**entry, "palette": "cividis", "low": 0, "high": 1, "values": values, "counted": _selection(person)})
-    for measure, entry in _MEASURES.items() if selectivity is not None else ():
+    if selectivity is None:
+        return found
+    for measure, about in _MEASURES.items():
         mine = selectivity.filter(pc.and_(pc.equal(selectivity["level"], "voxel"), pc.equal(selectivity["measure"], measure)))
         values = _by_voxel(mine, "value", one)
         known = [value for value in values if value is not None]
         if known:
-            low, high = (float(value) for value in np.percentile(known, [2, 98]))
-            ends = {"low": rounded([low])[0], "high": rounded([max(high, low + 1e-3)])[0]}
-            found.append({"key": measure, **ends, **entry, "values": values, "counted": _selection(selectivity)})
+            low, high = rounded(np.percentile(known, [2, 98]).tolist())
+            ends = {"low": low, "high": high if high != low else max(known) + 1e-3}
+            found.append({"key": measure, **ends, **about, "values": values, "counted": _selection(selectivity)})
     return found
 
 

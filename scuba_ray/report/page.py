@@ -12,8 +12,8 @@ from typing import Any
 from scuba_ray.tables.fingerprint import fingerprint
 
 SCRIPTS = (
-    "data", "colour", "found", "turning", "surface", "pick", "overlay", "stage", "table", "images", "panel", "sections", "query",
-    "app",
+    "data", "colour", "found", "turning", "surface", "pick", "overlay", "stage", "table", "images", "panel", "evidence",
+    "neighbours", "filters", "sections", "query", "app",
 )  # fmt: skip
 """Parts of the page's script, in the order they are joined; together they are one function, so nothing is global."""
 

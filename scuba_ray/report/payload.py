@@ -107,7 +107,7 @@ def _captions(captions: pa.Table, rows: Mapping[int, int], texts: Texts) -> list
     methods = list(dict.fromkeys(method for method, _, _ in columns))
     ordered = sorted(columns, key=lambda key: (methods.index(key[0]), *key[1:]))
     return [
-        {"method": method, "partition": partition, "text": columns[method, rank, partition][0]}
+        {"method": method, "partition": partition, "rank": rank, "text": columns[method, rank, partition][0]}
         | ({"share": rounded(columns[method, rank, partition][1])} if rank else {})
         for method, rank, partition in ordered
     ]

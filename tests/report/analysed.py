@@ -10,6 +10,8 @@ from scuba_ray.analyses.clusters import CLUSTERS
 from scuba_ray.analyses.embedding_map import EMBEDDING_MAP
 from scuba_ray.analyses.person import PERSON
 from scuba_ray.analyses.selectivity import SELECTIVITY, UNITS
+from scuba_ray.analyses.support import SUPPORT
+from scuba_ray.tables.schemas import BANDS, SCORES
 from tests.report.synthetic import Written, finish
 
 SELECTION = "voxels with q < 0.05"
@@ -67,3 +69,31 @@ def write_analyses(written: Written) -> None:
             ("embedding_map", embedding, EMBEDDING_MAP),
         ):  # fmt: skip
             finish(written.run, f"analyses/{name}", "run", pa.Table.from_pylist(rows, schema=schema))
+
+
+def heldout_r(voxel: int, method: str, judge: str) -> float | None:
+    """Controls are worse by a half, the judge's by a tenth; voxel 110 has none."""
+    worse = 0.5 * (method in {"shuffled", "most-frequent"}) + 0.1 * (judge != "own")
+    return None if voxel == 110 else (voxel % 100) / 100 - worse
+
+
+def write_evidence(written: Written) -> None:
+    """Add scores, bands and support of subj01 to a run; voxel 106 is explained by the baseline."""
+    voxels = written.run.read("voxels", key="subj01/tiny", columns=["voxel_id"])["voxel_id"].to_pylist()
+    key = {"subject": "subj01", "backbone": "tiny"}
+    scores = [
+        {**key, "voxel_id": voxel, "partition": -1, "method": method, "rank": 0, "judge": judge,
+         "heldout_r": heldout_r(voxel, method, judge)}
+        for judge in ("judge", "own") for method in ("shuffled", "most-frequent", "brainscuba") for voxel in voxels
+    ]  # fmt: skip
+    parts = {"r2_joint": 0.5, "unique_first": 0.3, "shared": 0.25, "unique_second": -0.05, "p_unique_first": 0.001}
+    bands = [{**key, "voxel_id": one, "bands": "low-level", **parts, "explained_by_low_level": one == 106} for one in voxels]
+    said = (("bowl", True), (HOSTILE_NOUN, False), ("pasta", None))
+    support = [
+        {**key, "voxel_id": voxel, "method": "brainscuba", "rank": 0, "noun": noun, "supported": known}
+        for voxel in voxels for noun, known in said[: 1 + voxel % 3]
+    ]  # fmt: skip
+    with written.run.lock():
+        finish(written.run, "scores", "subj01/tiny", pa.Table.from_pylist(scores, schema=SCORES))
+        finish(written.run, "bands", "subj01/tiny", pa.Table.from_pylist(bands, schema=BANDS))
+        finish(written.run, "analyses/support", "run", pa.Table.from_pylist(support, schema=SUPPORT))

@@ -1,6 +1,6 @@
 // The page's state (which set, which colours, which voxel, which filter) and what follows when it changes.
 
-const state = { set: null, map: "roi", row: -1, hidden: new Set(), words: [], ceiling: 0 };
+const state = { set: null, map: "roi", row: -1, hidden: new Set(), ...ALL_PASS };
 let stage = null;
 const surfaces = [];
 const table = new VoxelTable({ choose: (row) => choose(row, { reveal: true }) });
@@ -8,25 +8,19 @@ const query = new QueryBox({ set: () => state.set, show: (key) => { colourBy(key
 
 // -------------------------------------------------------------------------------------------------- what is shown
 
-function passes(row) {
-  const { set, hidden, words, ceiling } = state;
-  if (hidden.size && (set.rois[row].length ? set.rois[row].every((roi) => hidden.has(roi)) : hidden.has(-1))) return false;
-  if (ceiling > 0 && !((set.scores.noise_ceiling[row] ?? -1) >= ceiling)) return false;
-  if (!words.length) return true;
-  const hay = set.haystack(row);
-  return words.every((word) => hay.includes(word));
-}
-
 function refilter() {
   const { set } = state;
   const rows = [];
+  const passes = passing(set, state);
+  drawFilters(set, state, () => { legend(); refilter(); });
   for (let row = 0; row < set.voxel.length; row++) if (passes(row)) rows.push(row);
   state.passing = new Uint8Array(set.voxel.length);
   for (const row of rows) state.passing[row] = 1;
   table.show(rows);
   const all = set.voxel.length.toLocaleString("en");
   $("count").textContent = rows.length === set.voxel.length ? `${all} voxels` : `${rows.length.toLocaleString("en")} of ${all} voxels`;
-  $("clear").hidden = rows.length === set.voxel.length;
+  $("clear").hidden = $("filtered").hidden = rows.length === set.voxel.length;
+  $("filtered-said").textContent = `${rows.length.toLocaleString("en")} of ${several(set.voxel.length, "voxel passes", "voxels pass")} the filters; the others are faint.`;
   repaint();
 }
 
@@ -73,7 +67,7 @@ function choose(row, { reveal = false, scroll = true } = {}) {
   const { set } = state;
   state.row = row;
   table.select(row, scroll);
-  drawPanel($("panel"), set, row, (other) => choose(other, { reveal: true }), () => choose(-1));
+  drawPanel($("panel"), set, row, surfaces[set.geometry], (other) => choose(other, { reveal: true }), () => choose(-1));
   $("live").textContent = row < 0 ? "" : `Voxel ${set.voxel[row]}, ${roiText(set, row) || "no region"}: ${captionOf(set, row) ?? "no caption"}`;
   if (!stage) return;
   const place = row < 0 ? null : set.place[row];
@@ -212,32 +206,7 @@ function start() {
   buttons($("sides"), Object.entries(SIDES).map(([key, { label }]) => [key, label]), (side) => { stage.side(side); mark($("sides"), side); });
   $("zoom-in").addEventListener("click", () => stage.enlarge(1.3));
   $("zoom-out").addEventListener("click", () => stage.enlarge(1 / 1.3));
-  let typing = 0;
-  const find = () => {
-    clearTimeout(typing);
-    const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    if (words.join(" ") === state.words.join(" ")) return;  // leaving the box for a row must not take the row from under the click
-    state.words = words;
-    refilter();
-  };
-  $("search").addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(find, 120);
-  });
-  $("search").addEventListener("change", find);
-  $("ceiling").addEventListener("input", (event) => {
-    state.ceiling = Number(event.target.value);
-    $("ceiling-value").textContent = state.ceiling;
-    refilter();
-  });
-  $("clear").addEventListener("click", () => {
-    $("search").value = "";
-    $("ceiling").value = $("ceiling-value").textContent = 0;
-    Object.assign(state, { words: [], ceiling: 0 });
-    state.hidden.clear();
-    legend();
-    refilter();
-  });
+  listenToFilters(state, () => { legend(); refilter(); });
   $("download").addEventListener("click", () => {
     const link = make("a", { href: URL.createObjectURL(new Blob([table.csv()], { type: "text/csv" })), download: `${state.set.subject}-captions.csv` });
     link.click();

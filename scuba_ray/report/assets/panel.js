@@ -30,7 +30,7 @@ function thumbnail(image) {
   });
 }
 
-function drawPanel(element, set, row, choose, close) {
+function drawPanel(element, set, row, surface, choose, close) {
   if (row < 0) {
     element.replaceChildren(
       make("h2", { text: "A voxel" }),
@@ -51,13 +51,15 @@ function drawPanel(element, set, row, choose, close) {
     make("p", { class: "where", children: [swatch, `${roiText(set, row) || "no region"} · ${placeText(set, row)}`] }),
     make("blockquote", { class: "caption", text: captionOf(set, row) ?? "No caption: see its status below." }),
     ...planted(set, row),
-    ...sharing(set, row, choose),
     make("h3", { text: "Scores" }),
     scores(set, row),
     ...foundOf(set, row),
     ...captions(set, row),
+    ...judgedOf(set, row),
+    ...bandsOf(set, row),
     ...imagesOf(set, row),
     ...nearest(set, row),
+    ...neighboursOf(set, row, surface, choose),
   );
   element.scrollTop = 0;
 }
@@ -74,19 +76,6 @@ function planted(set, row) {
   const hit = set.planted.hit[row];
   const verdict = hit == null ? "" : hit ? " · the caption names it ✓" : " · the caption does not name it ✗";
   return [make("p", { class: "truth", children: [make("strong", { text: "Planted: " }), `${set.planted.concept[row] ?? "nothing"} (${kind})${verdict}`] })];
-}
-
-/** Other voxels on the same vertex. */
-function sharing(set, row, choose) {
-  if (!set.place[row]) return [];
-  const [h, vertex] = set.place[row];
-  const others = set.rowsAt[h].get(vertex).filter((other) => other !== row);
-  if (!others.length) return [];
-  const items = others.map((other) => make("li", { children: [
-    make("button", { type: "button", class: "link", text: `Voxel ${set.voxel[other]}`, on: { click: () => choose(other) } }),
-    ` R² ${shown(set.scores.r2[other])}: ${captionOf(set, other) ?? "–"}`,
-  ] }));
-  return [make("h3", { text: "Also on this vertex" }), make("ul", { class: "plain", children: items })];
 }
 
 function scores(set, row) {
@@ -107,17 +96,18 @@ function captions(set, row) {
   for (const method of new Set(set.captions.map((one) => one.method))) {
     const entries = set.captions.filter((one) => one.method === method && (!one.share || one.text[row] >= 0));
     if (!entries.length) continue;
-    const lines = entries.map(({ partition, text, share }) => {
+    const lines = entries.map(({ partition, rank, text, share }) => {
+      const marks = partition < 0 ? supportMarks(set, method.replace(/, per concept$/, ""), rank, row) : null;
       if (share) {
         return make("tr", { children: [
           make("th", { scope: "row", text: `${Math.round(100 * share[row])} %` }),
-          make("td", { text: DATA.texts[text[row]] }),
+          make("td", { children: [DATA.texts[text[row]], marks] }),
         ] });
       }
       const averaged = set.projections.find((one) => one.partition === partition)?.n_eff[row];
       return make("tr", { children: [
         make("th", { scope: "row", text: partName(partition) }),
-        make("td", { text: text[row] >= 0 ? DATA.texts[text[row]] : "–" }),
+        make("td", { children: [text[row] >= 0 ? DATA.texts[text[row]] : "–", marks] }),
         make("td", { class: "number", text: shown(averaged, 1) }),
       ] });
     });
@@ -128,6 +118,7 @@ function captions(set, row) {
     blocks.push(make("h3", { text: `Captions, ${method}` }),
       make("table", { class: "captions", children: [make("thead", { children: [head] }), make("tbody", { children: lines })] }));
   }
+  if (set.support && blocks.length) blocks.push(make("p", { class: "quiet small", text: "Nouns: ✓ one of the nearest bank images shows it, ✗ none does more than those of other voxels, ? too few voxels to tell." }));
   return blocks;
 }
 
