@@ -33,7 +33,7 @@ from scuba_ray.tables.worker import RESUMES, attempt, set_threads
 _IN_FLIGHT = 2
 """Passes asked for at a time: while the answers of one are merged and written, the bank is read for the next."""
 _NOTES_SECONDS = 5.0
-"""How long an actor may take to hand over what it has to log; one that is being replaced takes longer."""
+"""How long actors may take to hand over what they have to log; one that is being replaced takes longer."""
 _LOOK_SECONDS = 1.0
 """How long to wait for a receipt before looking whether the nodes are still there."""
 Place = tuple[Any, Any]
@@ -139,9 +139,11 @@ class BankGroup:
 
     def _tell(self) -> None:
         """Log what the actors had to say; a lost one has taken it along."""
-        for asked in [actor.notes.remote() for actor in self._actors]:
+        asked = [actor.notes.remote() for actor in self._actors]
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_NOTES_SECONDS)
+        for notes in answered:
             with contextlib.suppress(RayError):
-                logs.tell_again(ray.get(asked, timeout=_NOTES_SECONDS))
+                logs.tell_again(ray.get(notes))
 
     def _gather(self, task: GatherTask, chunks: Sequence[Chunk], watch: Watch) -> Iterator[Receipt]:
         shared = ray.put(task)

@@ -26,6 +26,8 @@ from scuba_ray.tables.worker import RESUMES
 _POLL_SECONDS = 2.0
 _REPLACED_SECONDS = 30.0
 """How long a lost node may take to come back where no autoscaler would bring another."""
+_LAUNCHED_SECONDS = 90.0
+"""How long an autoscaler may take to launch another; it waits half a minute for a sign of life first."""
 _KNOWN_SECONDS = 60.0
 """How long the head may take to notice that a node is gone."""
 
@@ -45,7 +47,7 @@ def _nodes_up() -> dict[str, tuple[str, int]]:
 class Watch:
     """Whether the workers of a pool still have room, all of this size and at least `least` of them, with `count` others beside.
 
-    Nodes that come from an autoscaler may take `minutes`.
+    Nodes that come in place of lost ones may take `minutes`, as long as there is an autoscaler that is launching any.
     """
 
     resources: Resources
@@ -58,6 +60,8 @@ class Watch:
     _asked: float = field(default=0.0, init=False)
     _short: float | None = field(default=None, init=False)
     """Since when there is too little room."""
+    _launching: float = field(default=0.0, init=False)
+    """When nodes were last seen to be on their way."""
 
     def check(self, workers: int) -> None:
         """Look at the nodes, every few seconds at most; `workers` are those that have begun and are not ended.
@@ -77,8 +81,11 @@ class Watch:
             return
         if self._short is None:
             self._short = now
-        patience = self.minutes * 60 if growth.can_grow() else _REPLACED_SECONDS
-        if now - self._short >= patience:
+        grows = growth.can_grow()
+        if grows and growth.is_launching():
+            self._launching = now
+        quiet = now - max(self._short, self._launching)
+        if quiet >= (_LAUNCHED_SECONDS if grows else _REPLACED_SECONDS) or now - self._short >= self.minutes * 60:
             raise NodesLostError(f"nodes were lost: what is left holds {max(room, 0)} of {max(workers, self.least)} workers")
 
     def lost(self) -> list[str]:

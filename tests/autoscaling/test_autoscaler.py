@@ -48,7 +48,7 @@ def head(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Head]:
     """`ray up` and KubeRay have the second autoscaler, a head that was started by hand has the first."""
     command = [sys.executable, "-m", "tests.autoscaling.head", request.param, str(tmp_path), json.dumps({"CPU": 1, "GPU": 1})]
     for _ in range(3):  # Ray gives a head 30 s, which it can miss where many other tests run
-        with process(command, stderr=subprocess.DEVNULL, env={**os.environ, **WITHOUT_TOKEN}) as running:
+        with process(command, seconds=0, stderr=subprocess.DEVNULL, env={**os.environ, **WITHOUT_TOKEN}) as running:
             head = Head(running)
             if head.started:
                 yield head

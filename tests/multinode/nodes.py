@@ -8,31 +8,44 @@ lost machine would.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
+import psutil
 from ray.cluster_utils import Cluster
 
 NODE = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
+TRIES = 4
 
 
-def head(cpus: int) -> Cluster:
-    """A cluster of a head; Ray gives it 30 s, which it can miss where many other tests run."""
-    for _ in range(2):
+def started(start: Callable[[], Any]) -> Any:
+    """What `start` returns; Ray gives a node 30 s, which it can miss where many other tests run."""
+    for left in reversed(range(TRIES)):
+        before = psutil.Process().children(recursive=True)
         try:
-            return Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": cpus})
+            return start()
         except Exception as error:
-            print(f"once more: {error}", file=sys.stderr)
-    return Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": cpus})
+            print(f"{error}: {left} more tries", file=sys.stderr)
+            for process in psutil.Process().children(recursive=True):
+                if process not in before:  # it would join after all
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+            if not left:
+                raise
 
 
 def main() -> None:
-    cluster = head(int(sys.argv[1]))
+    cpus_of_the_head = int(sys.argv[1])
+    cluster = started(lambda: Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": cpus_of_the_head}))
     nodes = {cluster.head_node.node_id: cluster.head_node}
     print(cluster.address, cluster.head_node.node_id, flush=True)
     for line in sys.stdin:
         match line.split():
             case ["add", cpus, gpus]:
-                node = cluster.add_node(num_cpus=int(cpus), num_gpus=int(gpus), object_store_memory=NODE["object_store_memory"])
+                size = {"num_cpus": int(cpus), "num_gpus": int(gpus), "object_store_memory": NODE["object_store_memory"]}
+                node = started(lambda size=size: cluster.add_node(**size))
                 nodes[node.node_id] = node
                 print(node.node_id, flush=True)
             case ["kill", name]:

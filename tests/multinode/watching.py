@@ -42,8 +42,8 @@ class Timeline:
 
 
 @contextlib.contextmanager
-def process(command: list[str], **settings: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process with pipes; what it left behind when the context ends is killed with it."""
+def process(command: list[str], seconds: float = 30, **settings: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process with pipes, which has some seconds to end with its input; what it left behind is killed with it."""
     started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **settings)
     try:
         yield started
@@ -55,7 +55,7 @@ def process(command: list[str], **settings: Any) -> Iterator[subprocess.Popen[st
         with contextlib.suppress(BrokenPipeError):
             started.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            started.wait(30)
+            started.wait(seconds)
         for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
