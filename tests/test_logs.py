@@ -10,19 +10,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from scuba_ray import logs
+from scuba_ray.actors.bank_group import Holder
+from scuba_ray.actors.versions import installed
 from scuba_ray.config import EngineConfig
 from scuba_ray.errors import DataError
 from scuba_ray.local import LocalEngine
 from scuba_ray.pipeline import run
 from scuba_ray.protocols import Engine
 from scuba_ray.tables import run_log
+from scuba_ray.tables.gathering import GatherStageTask
 from scuba_ray.tables.steps import Steps
 from scuba_ray.tables.store import RunFolder
 from scuba_ray.tables.worker import StageTask, run_chunk
+from tests.engines.gather_samples import Sums
 from tests.engines.samples import Squares, begin, cut
 from tests.study import TinyStudy
 
@@ -109,6 +114,20 @@ def test_what_a_worker_keeps_is_told_again_by_the_driver(tmp_path: Path) -> None
     assert (line["run_id"], line["key"], line["chunk"], line["level"]) == ("here", "unit", 0, "warning")
     assert line["time"] == lines(kept[0])[0]["time"]
     assert "OSError: the disk was away" in line["trace"] and line["logger"] == "scuba_ray.tables.worker"
+
+
+def test_retries_of_a_holder_are_kept_for_the_driver_and_told_once(tmp_path: Path) -> None:
+    stage = Sums(tmp_path / "calls", {"hold": "disk once", "merge": "disk once"})
+    task = GatherStageTask(stage, begin(RunFolder(str(tmp_path / "run")), stage))  # type: ignore[arg-type]
+    holder = Holder(task, (0, 2), 1, 1, installed())
+    with holder._kept:
+        holder.merge(task, cut(10)[0], np.zeros(2), np.zeros(2))
+    first, second = lines("\n".join(holder.notes()))
+    assert first["step"] == second["step"] == "sum" and "chunk" not in first and second["chunk"] == 0
+    assert all(
+        "try 1 of 2 failed" in line["message"] and "OSError: the disk is away" in line["trace"] for line in (first, second)
+    )
+    assert holder.notes() == []
 
 
 def test_nothing_is_attached_on_import_and_nothing_stays_attached(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@
 
 Labels are `step`, `table` and `run` (the run id). The driver counts, as receipts come: once a chunk, however often it was tried
 and whichever worker was lost. What the driver computes itself is not in here, because it starts no Ray for it: significance,
-requests, analyses, and on a CPU what is small (the scan of a bank, nearest pictures, scores of few voxels). `RUN/log.jsonl` has it.
+requests, analyses, and on a CPU what is small (scanning a bank, nearest pictures, scores of few voxels). `RUN/log.jsonl` has it.
 """
 
 from __future__ import annotations
