@@ -7,19 +7,16 @@ configuration error; 130 stopped by Ctrl-C. Text for people goes to stderr, resu
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from scuba_ray import __version__
-from scuba_ray.cli import bank, bank_import, captioner, clean, data, phantom, run, serve
+from scuba_ray.cli import bank, bank_import, captioner, clean, data, export, phantom, run, serve
+from scuba_ray.cli.finished import finished
 from scuba_ray.cli.options import Address, Bank, EngineName, Images, Seed, Voxels
 from scuba_ray.errors import ConfigError, ScubaError
-
-if TYPE_CHECKING:
-    from scuba_ray.config import RunConfig
-    from scuba_ray.tables.store import RunFolder
 
 
 class _Commands(TyperGroup):
@@ -60,6 +57,7 @@ app.add_typer(captioner.app, name="captioner")
 app.command()(serve.serve)
 app.command()(run.run)
 app.command()(clean.clean)
+app.command()(export.export)
 
 
 @app.callback()
@@ -120,7 +118,7 @@ def show(
         raise typer.BadParameter("give one of --voxel, --query, and --roi or --noun or both; --compare goes with --roi only")
     if images and (compare or query is not None or noun is not None):
         raise typer.BadParameter("--images goes with --voxel or --roi only")
-    folder, config = _finished(run)
+    folder, config = finished(run)
     width = None
     if compare:
         table = comparison_table(folder, roi=roi)
@@ -151,7 +149,7 @@ def report(
     """Write the cortex explorer of a run again: one self-contained HTML file."""
     from scuba_ray.report.explorer import write_report
 
-    folder, config = _finished(run)
+    folder, config = finished(run)
     changed = {name: value for name, value in (("stimuli", stimuli), ("bank", bank)) if value is not None}
     config = config.model_copy(update={"report": config.report.model_copy(update=changed)})
     print(write_report(folder, config))
@@ -166,18 +164,6 @@ def doctor(address: Address = None) -> None:
     show_findings(findings)
     if prevents_running(findings):
         raise typer.Exit(1)
-
-
-def _finished(location: str) -> tuple[RunFolder, RunConfig]:
-    """Open the folder of a run with the configuration it was made with."""
-    from scuba_ray.config import make_config
-    from scuba_ray.tables.store import RunFolder
-
-    folder = RunFolder(location)
-    record = folder.read_run_json()
-    if "config" not in record:
-        raise ConfigError(f"{location} holds no run; make one with `scuba run CONFIG.yaml --out {location}` or `scuba demo`")
-    return folder, make_config(record["config"])
 
 
 def main() -> None:
