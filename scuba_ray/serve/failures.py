@@ -74,8 +74,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         (415, "The body is of a type that is not read"),
         (421, "The service is not known by the request's Host"),
         (422, "A value cannot be used; the message names it"),
-        (500, "A fault of the service; its logs name the cause beside the request id"),
-        (503, "Busy, or a replica was lost; Retry-After says when to try again"),
+        (500, "A fault of the service or its run; the logs name the cause beside the request id"),
+        (503, "Busy, or a replica was lost; Retry-After says when to try again. In plain text if Serve's proxy is full"),
         (504, "The answer took too long"),
     )
 }
@@ -141,7 +141,7 @@ def exception_answer(request: Request, error: Exception, secrets: Iterable[str] 
     failed = failure(error, secrets)
     if failed.status == 500:
         cause = unwrapped(error)
-        remote = error.traceback_str if isinstance(error, RayTaskError) else ""
+        remote = str(error) if isinstance(error, RayTaskError) else ""  # with its trace; not every one has `traceback_str`
         LOGGER.error("request %s failed: %s %s", request_id(request), type(cause).__name__, remote, exc_info=cause)
     elif not isinstance(unwrapped(error), (BackPressureError, NotThere)):
         LOGGER.warning("request %s was answered %s: %r", request_id(request), failed.status, str(unwrapped(error)))

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from ray import cloudpickle
 from ray.serve import Application
+from ray.serve.scripts import build
 
 from scuba_ray.config import RunConfig, serve_config
 from scuba_ray.errors import ConfigError
@@ -42,6 +44,29 @@ def change(run: Path, **changes: Any) -> None:
 def test_a_finished_run_is_bound_with_arguments_from_yaml(finished: Finished) -> None:
     text = f"{{run: {finished[0].location}, captioner: {{max_replicas: 4}}, limits: {{items: 10}}}}"
     assert isinstance(app_builder(yaml.safe_load(text)), Application)
+
+
+def test_a_setting_of_a_deployment_changes_that_one_alone() -> None:
+    plain = serve_config({"run": "x"})
+    changed = serve_config({"run": "x", "captioner": {"max_replicas": 4}, "synthesis": {"cpus": 1}, "ingress": {"queued": 2}})
+    assert changed.captioner == plain.captioner.model_copy(update={"max_replicas": 4})
+    assert changed.synthesis == plain.synthesis.model_copy(update={"cpus": 1.0})
+    assert changed.ingress == plain.ingress.model_copy(update={"queued": 2})
+
+
+def test_rays_serve_build_takes_a_module_with_the_application(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))  # taken away again; `serve build` leaves it
+    code = f"from scuba_ray.serve.app import app_builder\napplication = app_builder({{'run': {finished[0].location!r}}})\n"
+    (tmp_path / "built_for_a_lab.py").write_text(code)
+    file = tmp_path / "built.yaml"
+    made = CliRunner().invoke(build, ["built_for_a_lab:application", "--app-dir", str(tmp_path), "-o", str(file)])
+    assert made.exit_code == 0, made.output
+    (application,) = yaml.safe_load(file.read_text())["applications"]
+    found = {one["name"]: one for one in application["deployments"]}
+    assert set(found) == {"Ingress", "Subjects", "Encoder", "Projector", "Captioner", "NearestImages"}
+    assert found["Captioner"]["max_ongoing_requests"] == serve_config({"run": "x"}).captioner.ongoing
 
 
 def test_what_stands_before_the_endpoints_travels(finished: Finished) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
@@ -104,7 +105,8 @@ def app(error: Exception | None = None) -> TestClient:
 def test_an_endpoint_that_raises_is_answered_in_json(
     error: Exception, status: int, words: str, retry: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = app(wrapped(error)).post("/v1/do", json={"number": 1}, headers={"X-Request-ID": "abc-1"})
+    arrived = cloudpickle.loads(cloudpickle.dumps(wrapped(error)))  # on its way it loses attributes
+    answer = app(arrived).post("/v1/do", json={"number": 1}, headers={"X-Request-ID": "abc-1"})
     assert answer.status_code == status
     assert set(answer.json()) == {"error", "request_id"} and answer.json()["request_id"] == "abc-1"
     assert answer.headers["X-Request-ID"] == "abc-1"

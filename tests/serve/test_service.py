@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scuba_ray.config import RunConfig
+from scuba_ray.config import RunConfig, serve_config
+from scuba_ray.serve.service import reserved
 from scuba_ray.tables.store import RunFolder
 from tests.serve.serving import END_SECONDS, SMALL, START_SECONDS, Client, Process, environment, wait_for
 
@@ -59,6 +60,14 @@ def test_wrong_settings_and_runs_are_told(finished: Finished, tmp_path: Path, er
     assert "limits.items must be >= 1, got 0" in refusal(finished[0].location, "--set=limits.items=0", errors=errors)
     assert "holds no run" in refusal(str(tmp_path), errors=errors)
     assert "--prefix must begin with /" in refusal(str(tmp_path), "--prefix=x", errors=errors)
+
+
+def test_what_is_reserved_counts_the_banks_holders() -> None:
+    part = {"cpus": 1, "gpus": 1}
+    args = {"run": "x", "projector": {**part, "min_replicas": 2, "max_replicas": 2}, "holders": 3}
+    rest = {name: {"cpus": 0} for name in ("ingress", "subjects", "encoder", "captioner", "nearest")}
+    needed = reserved(serve_config({**args, **rest}))
+    assert (needed.cpus, needed.gpus) == (8, 6), "a projector computes nothing: its holders have the GPUs"
 
 
 @pytest.fixture
