@@ -60,5 +60,5 @@ def _parts(rows: list[dict[str, Any]], voxel: int) -> list[tuple[str, str]]:
         if row["voxel_id"] == voxel:
             nouns = said.get((row["roi"], row["part"]), [])[:_NOUNS]
             about = [f"cosine with its mean {row['cosine']:.4g}", *([f"it says {', '.join(nouns)}"] if nouns else [])]
-            items.append((f"part of {row['roi']}", f"{row['part']} of 0 to {row['parts'] - 1} ({'; '.join(about)})"))
+            items.append((f"part of {row['roi']}", f"{row['part'] + 1} of {row['parts']} ({'; '.join(about)})"))
     return items

@@ -78,7 +78,7 @@ def test_voxel_details_say_what_analyses_found(analysed: Written) -> None:
     items = {row["item"]: row["value"] for row in rows}
     assert items["person share"] == "0.6 of 5 captions name people"
     assert items["selectivity, caption_agreement"] == "0.25 (share of nouns)" and "selectivity, n_eff" not in items
-    assert items["part of faces"] == "1 of 0 to 1 (cosine with its mean 0.75; it says woman, hat)"
+    assert items["part of faces"] == "2 of 2 (cosine with its mean 0.75; it says woman, hat)"
     assert items["embedding map"] == "#FF8000 (pca fitted on subj01)"
     others = [row["item"] for row in show.voxel_details(analysed.run, 106).to_pylist()]
     assert not [item for item in others if item.startswith(("person", "selectivity", "part of", "embedding map"))]
