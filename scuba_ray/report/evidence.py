@@ -62,8 +62,10 @@ def _judged(run: RunFolder, one: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _bands(run: RunFolder, one: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Variance partitioned between the image embedding and each second feature set."""
     rows = _own(run, "bands", ("bands", *_BANDS, "explained_by_low_level"), one)
+    if rows is None:
+        return []
     found = []
-    for name in sorted(set(rows["bands"].to_pylist())) if rows is not None else ():
+    for name in sorted(set(rows["bands"].to_pylist())):
         mine = {row["voxel_id"]: row for row in rows.filter(pc.equal(rows["bands"], name)).to_pylist()}
         columns = {column: steps(mine.get(voxel, {}).get(column) for voxel in one["voxel"]) for column in _BANDS}
         flags = [place for place, voxel in enumerate(one["voxel"]) if mine.get(voxel, {}).get("explained_by_low_level")]

@@ -21,6 +21,7 @@ from scuba_ray.errors import ConfigError, DataError, ScubaError
 from scuba_ray.report import (
     contact_sheet,
     evidence,
+    figure_texts,
     figures,
     found,
     image_payload,
@@ -62,8 +63,13 @@ def write_report(run: RunFolder, config: RunConfig, *, thumbnail_bytes: int = TH
         run.write_file(name, png)
     rois = run.read("voxels", columns=["rois"])
     data = gather(run, config, thumbnail_bytes, contact_sheet.written(run, by_target(run, config), _colours(rois)))
-    data["figures"] = [{"name": name.split("/")[-2], "png": b64encode(png).decode()} for name, png in drawn.items()]
+    data["figures"] = [_figure(run, name.split("/")[-2], png) for name, png in drawn.items()]
     return run.write_file("report/index.html", page.build(data["title"], data).encode("utf-8"))
+
+
+def _figure(run: RunFolder, name: str, png: bytes) -> dict[str, str]:
+    """An analysis' figure with what stands beside it."""
+    return {"name": name, "png": b64encode(png).decode(), **figure_texts.texts(name, run.read(f"analyses/{name}"))}
 
 
 def gather(

@@ -172,3 +172,18 @@ def test_the_noun_is_chosen_by_keys_alone(page: Chrome) -> None:
     focus = page.switch_to.active_element
     assert focus.get_attribute("id") == "noun" and page.execute_script("return arguments[0].labels[0].textContent", focus)
     assert search(page, "pasta").endswith(f"of {VOXELS} voxels")
+
+
+def test_figures_and_steps_are_on_the_page_with_their_texts(page: Chrome) -> None:
+    names = [link.text for link in page.find_elements(By.CSS_SELECTOR, "#parts a")]
+    assert names == ["Cortex", "Voxels", "Recovery", "Figures", "Provenance"]
+    figures = page.find_elements(By.CSS_SELECTOR, "#figures figure")
+    titles = [figure.find_element(By.TAG_NAME, "h3").text for figure in figures]
+    assert titles == ["People", "Selectivity", "Parts of regions", "Embedding map"]
+    assert figures[0].find_element(By.TAG_NAME, "img").get_attribute("alt") == "People. faces 50%."
+    assert "RUN/analyses/person" in figures[0].find_element(By.TAG_NAME, "figcaption").text
+    page.find_element(By.XPATH, "//*[@id='figures']//button[text()='Embedding map']").send_keys(Keys.ENTER)
+    assert page.switch_to.active_element == figures[3]
+    page.find_element(By.XPATH, "//*[@id='provenance']//summary[starts-with(., 'steps')]").send_keys(Keys.ENTER)
+    cells = page.find_element(By.CSS_SELECTOR, ".steps tbody tr").text
+    assert cells == "fit 1.500"

@@ -137,6 +137,12 @@ function bestSide(set, hemispheres) {
   return facing.reduce((a, b) => (b[0] > a[0] ? b : a))[1];
 }
 
+/** Links to the parts of the page that this set has. */
+function drawNavigation() {
+  const parts = [["cortex", "Cortex"], ["voxels", "Voxels"], ["recovery", "Recovery"], ["synthesised", "Synthesised images"], ["figures", "Figures"], ["provenance", "Provenance"]];
+  $("parts").replaceChildren(...parts.filter(([id]) => $(id)).map(([id, text]) => make("a", { href: `#${id}`, text })));
+}
+
 function openNumber(number) {
   const set = openSet(DATA.sets[number]);
   const same = state.set && state.set.geometry === set.geometry;
@@ -146,6 +152,7 @@ function openNumber(number) {
   $("subtitle").textContent = `Subject ${set.subject} · backbone ${set.backbone} · ${said}`;
   drawOverview($("overview"), set);
   drawSections($("sections"), set);
+  drawNavigation();
   table.load(set);
   const surface = set.geometry != null && stage;
   document.querySelector(".cortex .bar").classList.toggle("off", !surface);

@@ -1,4 +1,4 @@
-// The sections below the table: recovery of what the phantom planted, and where the numbers came from.
+// The sections below the table: the headline numbers, and recovery of what the phantom planted.
 
 function drawOverview(element, set) {
   const items = set.overview.map(({ label, value, note }) => make("div", { children: [
@@ -29,7 +29,7 @@ function recovery(set) {
   ] })));
   const heads = ["Voxel class", "Captions", "Share that names the planted concept", "Rate", "95 % interval", "Beyond the region"];
   const head = make("tr", { children: heads.map((text, i) => make("th", { scope: "col", text, class: i > 2 ? "number" : "" })) });
-  return [make("section", { class: "recovery", "aria-labelledby": "recovery-title", children: [
+  return [make("section", { class: "recovery", id: "recovery", "aria-labelledby": "recovery-title", children: [
     make("h2", { id: "recovery-title", text: "Recovery" }),
     make("p", { class: "quiet", text: `The phantom's truth is known: how often does a voxel's caption name the concept planted in it? Voxels with a noise ceiling of at least ${DATA.recovery.ceiling}, bars with bootstrap intervals. Beyond the region: the rate minus that of captions shuffled within the region, in percentage points, with its 95 % interval.` }),
     make("div", { class: "wide", children: [make("table", { class: "rates", children: [make("thead", { children: [head] }), make("tbody", { children: lines })] })] }),
@@ -50,40 +50,4 @@ function bar({ rate, low, high }, main) {
     make("span", { class: main ? "rate-fill main" : "rate-fill", style: `width:${width(rate)}` }),
     make("span", { class: "rate-range", style: `left:${width(low)};width:${width(high - low)}` }),
   ] });
-}
-
-/** Figures of analyses, as they lie beside their tables. */
-function figures() {
-  return (DATA.figures ?? []).map(({ name, png }) => make("section", { class: "drawn", "aria-label": name, children: [
-    make("h2", { text: name[0].toUpperCase() + name.slice(1) }),
-    make("p", { class: "quiet", text: `The table behind it is RUN/analyses/${name}; boxes show median, quartiles, 5th and 95th percentile of voxels.` }),
-    make("img", { src: `data:image/png;base64,${png}`, alt: `Scores by region and backbone; the numbers are in the table ${name}` }),
-  ] }));
-}
-
-/** run.json, group by group, as path and value. */
-function provenance() {
-  const groups = new Map();
-  const plain = [];
-  for (const [name, value] of Object.entries(DATA.run)) {
-    if (value !== null && typeof value === "object") groups.set(name, flattened(value));
-    else plain.push([name, value]);
-  }
-  const general = [["page made by", `scuba_ray ${DATA.version}`], ["rows in quarantine", DATA.quarantined], ...plain];
-  const blocks = [["run", general], ...groups].map(([name, lines]) => make("details", { children: [
-    make("summary", { text: name.replaceAll("_", " ") }), make("dl", { class: "facts", children: lines.flatMap(([path, value]) => [
-      make("dt", { text: path }), make("dd", { text: value === null ? "none" : String(value) })]) }),
-  ] }));
-  return make("section", { class: "provenance", "aria-labelledby": "provenance-title", children: [
-    make("h2", { id: "provenance-title", text: "Provenance" }),
-    make("p", { class: "quiet", text: "What made these numbers: configuration, versions, fingerprints, times; as in the run's run.json." }), ...blocks,
-  ] });
-}
-
-function flattened(value, path = "") {
-  if (value === null || typeof value !== "object") return [[path, value]];
-  const entries = Object.entries(value);
-  if (!entries.length) return [[path, Array.isArray(value) ? "[]" : "{}"]];
-  if (Array.isArray(value) && value.every((one) => one === null || typeof one !== "object")) return [[path, value.join(", ")]];
-  return entries.flatMap(([key, inner]) => flattened(inner, path ? `${path}.${key}` : key));
 }
