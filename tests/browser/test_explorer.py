@@ -88,6 +88,7 @@ def ring(page: Chrome) -> tuple[float, float]:
 
 def point(page: Chrome, x: float, y: float, *, click: bool = False) -> None:
     canvas = page.find_element(By.ID, "canvas")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
     size = canvas.size
     moves = ActionChains(page, duration=0).move_to_element_with_offset(canvas, x - size["width"] / 2, y - size["height"] / 2)
     (moves.click() if click else moves).perform()
