@@ -56,7 +56,9 @@ print(json.dumps({"ports": ports, "bytes": bytes}))
 def address() -> Iterator[str]:
     """A cluster of one node that somebody else started."""
     command = [sys.executable, "-m", "tests.engines.head", "1"]
-    head = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=OPEN)
+    head = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=OPEN
+    )
     assert head.stdin is not None and head.stdout is not None
     try:
         yield head.stdout.readline().strip()
