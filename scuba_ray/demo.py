@@ -98,7 +98,16 @@ def demo_config(out: str, data: str, *, engine: str = "ray", seed: int = 0) -> R
                 "probe": {"prompts": "phantom"},
                 "chunk": 12,
             },
-            "analyses": ["recovery", "support", "synthesis"],
+            "analyses": [
+                "recovery",
+                "support",
+                "synthesis",
+                "nouns",
+                "person",
+                "selectivity",
+                "clusters",
+                "embedding_map",
+            ],
         }
     )
 
