@@ -1,4 +1,4 @@
-"""One service a session: two subjects of the tiny study, captioned, with painted pictures, behind `scuba serve`."""
+"""One service a module (for a whole session it would idle beside other tests): two subjects of the tiny study, captioned, with painted pictures, behind `scuba serve`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def finished(study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return run_steps(config), config
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(finished: tuple[RunFolder, RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Its service, answering."""
     run, config = finished
