@@ -1,4 +1,7 @@
-"""One service a module (for a whole session it would idle beside other tests): two subjects of the tiny study, captioned, with painted pictures, behind `scuba serve`."""
+"""A service for a module of tests: two subjects of the tiny study, captioned, with painted pictures, behind `scuba serve`.
+
+One for the whole session would idle beside all other tests.
+"""
 
 from __future__ import annotations
 
