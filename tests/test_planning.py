@@ -137,8 +137,8 @@ def test_what_only_a_run_can_know_is_told_as_a_bound_or_as_unknown(study: TinySt
     assert (rows["support"]["rows_written"], rows["judge"]["there"]) == (None, None)
 
 
-def test_the_data_check_has_the_same_hours(study: TinyStudy) -> None:
-    config = study.config()
+def test_the_data_check_has_the_same_hours(study: TinyStudy, tmp_path: Path) -> None:
+    config = study.config(out=str(tmp_path / "never run"))
     seconds = check(config).estimates["seconds"]
     hours = {one.planned.step: one.cpu_hours or 0.0 for one in plan(config).steps}
     for step in ("fit", "project", "caption"):

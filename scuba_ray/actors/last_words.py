@@ -36,5 +36,6 @@ def last_words() -> Iterator[None]:
 
 def _dismiss(pipe: IO[bytes]) -> None:
     with contextlib.suppress(BrokenPipeError):  # somebody ended them, which does no harm
-        pipe.write(b"dismissed\n")
-        pipe.flush()
+        if not pipe.closed:
+            pipe.write(b"dismissed\n")
+            pipe.close()

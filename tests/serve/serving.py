@@ -103,7 +103,8 @@ class Process:
     def __init__(self, *arguments: str, errors: Path, **variables: str) -> None:
         self.errors = errors
         with errors.open("wb") as stderr:
-            command = [sys.executable, "-m", "scuba_ray", "serve", *arguments]
+            # where a script started the tests in the background SIGINT is ignored, and that is handed on
+            command = ["env", "--default-signal=INT", sys.executable, "-m", "scuba_ray", "serve", *arguments]
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=stderr, env=environment(**variables), cwd=ROOT, text=True
             )

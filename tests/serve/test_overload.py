@@ -25,7 +25,7 @@ from tests.serve.serving import END_SECONDS, ROOT, START_SECONDS, Answer, Client
 
 ONGOING, QUEUED = 2, 2
 """Of the captioner."""
-LET_IN, WAITING = 12, 2
+LET_IN, WAITING = 12, 12
 """Of the ingress: what it takes on, and what waits in Serve's proxy before it."""
 TOKEN = {"Authorization": "Bearer correct-horse"}
 SMALL = {"cpus": 0.05}

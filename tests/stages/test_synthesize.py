@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ def test_small_memory_and_long_prompts_are_said(run: RunFolder) -> None:
 
 def test_what_names_a_result(run: RunFolder) -> None:
     first = synthesize(run, settings())
-    assert synthesize(run, settings(chunk=2)) == first, "how rows are cut changes nothing"
+    again = synthesize(run, settings(chunk=2))
+    assert replace(again, chunks=first.chunks) == first, "how rows are cut changes nothing"
     assert synthesize(run, settings(), steps=7).fingerprint != first.fingerprint
     assert synthesize(run, settings(gradient={}), "braindive").fingerprint != first.fingerprint
 
