@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scuba_ray.analyses.recovery_summary import METHODS
 from scuba_ray.config import RunConfig, SubjectConfig
 from scuba_ray.core.shuffles import random_cycles
 from scuba_ray.errors import ConfigError
@@ -33,8 +34,6 @@ from scuba_ray.phantom.concepts import Vocabulary
 from scuba_ray.phantom.truth import TRUTH_FILES, has_truth, read_truth
 from scuba_ray.tables.schemas import WHOLE_BANK
 from scuba_ray.tables.ways import METHOD, MOST_FREQUENT, SHUFFLED, WITHIN_ROI
-
-METHODS = (METHOD, SHUFFLED, WITHIN_ROI, MOST_FREQUENT)
 
 RECOVERY = pa.schema(
     [

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scuba_ray.analyses.recovery import METHODS
-from scuba_ray.tables.ways import METHOD, WITHIN_ROI
+from scuba_ray.tables.ways import METHOD, MOST_FREQUENT, SHUFFLED, WITHIN_ROI
 
+METHODS = (METHOD, SHUFFLED, WITHIN_ROI, MOST_FREQUENT)
+"""Captions that are held against what was planted: the voxel's own, and the controls."""
 CEILING = 0.3
 """Estimated noise ceiling from which on a voxel counts: below it there is little to be named."""
 DRAWS = 10_000

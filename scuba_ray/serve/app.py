@@ -41,6 +41,7 @@ def app_builder(args: dict[str, Any]) -> Application:
     """
     settings, config = open_run(args)
     from scuba_ray.serve.captioner import Captioner  # torch and transformers, after everything that is told without
+    from scuba_ray.serve.catalogue import Captioned
     from scuba_ray.serve.encoder import Encoder
     from scuba_ray.serve.ingress import Ingress, layers
     from scuba_ray.serve.nearest import NearestImages
@@ -51,7 +52,7 @@ def app_builder(args: dict[str, Any]) -> Application:
     from scuba_ray.serve.synthesizer import Synthesizer
 
     reader = captioned_backbone(config)
-    bank_of(settings, config, reader)
+    captioned = Captioned(reader.name, reader.dim, bank_of(settings, config, reader).rows)
     models: dict[str, type] = {"encoder": Encoder, "projector": Projector, "captioner": Captioner, "nearest": NearestImages}
     models |= {"synthesis": Synthesizer} if settings.synthesizer else {}
     bound = {}
@@ -62,7 +63,7 @@ def app_builder(args: dict[str, Any]) -> Application:
         bound[name] = deployment(model, replicas).bind(settings, config)
     subjects = deployment(Subjects, settings.subjects).bind(settings, reader.name)
     ingress = deployment(Ingress, settings.ingress)
-    application: Application = ingress.bind(layers(settings), settings, config, subjects=subjects, **bound)
+    application: Application = ingress.bind(layers(settings), settings, config, captioned, subjects=subjects, **bound)
     return application
 
 

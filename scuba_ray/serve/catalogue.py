@@ -13,13 +13,22 @@ import pyarrow.compute as pc
 from scuba_ray.config import RunConfig, ServeConfig
 from scuba_ray.errors import ConfigError
 from scuba_ray.serve.failures import NotThere
-from scuba_ray.serve.opening import bank_of, captioned_backbone
 from scuba_ray.tables.store import RunFolder
 
 _NAMED = 5
 """Voxels that a message names."""
 _OF_THE_MACHINE = frozenset({"out", "device", "engine", "report", "name", "subjects", "backbones"})
 """Settings that `GET /v1/runs` leaves out: of machines, or told elsewhere in the answer."""
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """What is projected and captioned: told to the replicas that open neither networks nor banks."""
+
+    backbone: str
+    dim: int
+    bank: int
+    """Pictures of the bank."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +86,9 @@ class Catalogue:
             raise NotThere(f"{where} has no voxel {named}{more}; {extent}")
 
 
-def about_run(settings: ServeConfig, config: RunConfig, catalogue: Catalogue) -> dict[str, Any]:
+def about_run(settings: ServeConfig, config: RunConfig, catalogue: Catalogue, captioned: Captioned) -> dict[str, Any]:
     """What there is to ask for: `answer_schemas.RunAbout` without what it serves."""
-    folder, reader = RunFolder(settings.run), captioned_backbone(config)
+    folder = RunFolder(settings.run)
     captions = folder.read("captions", columns=["subject", "backbone", "voxel_id", "method"])
     captions = captions.filter(pc.equal(captions["backbone"], catalogue.backbone))
     subjects = []
@@ -99,11 +108,11 @@ def about_run(settings: ServeConfig, config: RunConfig, catalogue: Catalogue) ->
     return {
         "name": config.name,
         "backbone": catalogue.backbone,
-        "dim": reader.dim,
+        "dim": captioned.dim,
         "backbones": [one.name for one in config.backbones],
         "subjects": subjects,
         "methods": sorted(pc.unique(captions["method"]).to_pylist()),
-        "bank": bank_of(settings, config, reader).rows,
+        "bank": captioned.bank,
         "captioner": _without_place(config.caption.model) or "a captioner of its own",
         "versions": {"scuba_ray": record["scuba_ray"], "python": record["python"], **record["versions"]},
         "config": _without_places(shown),

@@ -25,10 +25,9 @@ from scuba_ray.config import RunConfig, ServeConfig
 from scuba_ray.serve import answer_schemas as answers
 from scuba_ray.serve import schemas
 from scuba_ray.serve.answers import ARROW, answer
-from scuba_ray.serve.catalogue import Catalogue, about_run
+from scuba_ray.serve.catalogue import Captioned, Catalogue, about_run
 from scuba_ray.serve.failures import RESPONSES, answer_in_words, exception_answer
 from scuba_ray.serve.metrics_page import metrics
-from scuba_ray.serve.opening import captioned_backbone
 from scuba_ray.serve.page import page
 from scuba_ray.serve.protection import protect
 from scuba_ray.serve.questions import Questions
@@ -65,14 +64,20 @@ def layers(settings: ServeConfig) -> list[Middleware]:
 class Ingress:
     """One replica of the face."""
 
-    def __init__(self, before: list[Middleware], settings: ServeConfig, config: RunConfig, **handles: DeploymentHandle) -> None:
+    def __init__(
+        self,
+        before: list[Middleware],
+        settings: ServeConfig,
+        config: RunConfig,
+        captioned: Captioned,
+        **handles: DeploymentHandle,
+    ) -> None:
         """Read which voxels there are. Raises ConfigError or DataError if the run is not what it was."""
-        reader = captioned_backbone(config)
-        catalogue = Catalogue.of(RunFolder(settings.run), config, reader.name)
+        catalogue = Catalogue.of(RunFolder(settings.run), config, captioned.backbone)
         self._before, self._limits, self._run = before, settings.limits, settings.run
-        self._questions = Questions(settings, catalogue, handles, reader.dim)
+        self._questions = Questions(settings, catalogue, handles, captioned.dim)
         serves = [name for name in _ROUTES if name != "synthesize" or "synthesis" in handles]
-        self._about = answers.RunAbout.model_validate({**about_run(settings, config, catalogue), "serves": serves})
+        self._about = answers.RunAbout.model_validate({**about_run(settings, config, catalogue, captioned), "serves": serves})
         self._health, self._looked = answers.Health(healthy=False, deployments={}), -_HEALTH_SECONDS
 
     def __serve_build_asgi_app__(self) -> FastAPI:

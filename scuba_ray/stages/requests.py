@@ -26,6 +26,7 @@ from scuba_ray.core.seeds import image_seed
 from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.protocols import Backbone, BadRow, Chunk, Resources, StageOutput
 from scuba_ray.stages.judging import SLICE, mean_models
+from scuba_ray.stages.said import caption_prompt
 from scuba_ray.stages.targets import Target, find_targets
 from scuba_ray.tables.columns import matrix, table_of
 from scuba_ray.tables.image_schemas import REQUESTS
@@ -203,8 +204,3 @@ class Requests:
                 "seed": image_seed(self.seed, self.subject, target.name, method, sample),
                 "voxels": target.voxels,
             }
-
-
-def caption_prompt(caption: str) -> str:
-    """The prompt of a voxel's pictures: its caption without the full stop; empty if it says nothing."""
-    return caption.strip().removesuffix(".").rstrip() if caption.strip(" .") else ""

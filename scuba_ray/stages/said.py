@@ -74,3 +74,8 @@ def controls(captions: pa.Table, rois: Sequence[Sequence[str]], seed: int) -> pa
         "caption": [row[2] for row in rows],
     }
     return pa.table(columns, schema=captions.schema)
+
+
+def caption_prompt(caption: str) -> str:
+    """The prompt of a voxel's pictures: its caption without the full stop; empty if it says nothing."""
+    return caption.strip().removesuffix(".").rstrip() if caption.strip(" .") else ""

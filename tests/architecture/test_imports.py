@@ -40,6 +40,12 @@ def test_a_light_module_loads_nothing_heavy(module: str) -> None:
     assert loaded.strip() == "[]"
 
 
+@pytest.mark.parametrize("module", ["scuba_ray.report.show", "scuba_ray.serve.ingress", "scuba_ray.serve.subjects"])
+def test_what_answers_from_tables_loads_no_network_library(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in ('torch', 'transformers', 'open_clip') if name in sys.modules])"
+    assert fresh("-c", code)[0].strip() == "[]"
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import atexit, sys; sys.argv = ['scuba', '--help']\n"
