@@ -18,7 +18,7 @@ from scuba_ray.report.compare import SUPPORT
 from scuba_ray.report.image_table import IMAGE_COLUMNS
 from scuba_ray.report.joined import VOXEL_COLUMNS, headline
 from scuba_ray.report.show import best_first, with_cosines
-from scuba_ray.stages.requests import caption_prompt
+from scuba_ray.stages.said import caption_prompt
 from scuba_ray.tables.columns import matrix, vectors
 from scuba_ray.tables.schemas import WHOLE_BANK
 from scuba_ray.tables.store import RunFolder
@@ -43,8 +43,9 @@ PREDICTED = pa.schema(
 class SubjectTables:
     """Tables of one subject.
 
-    Memory: V * D * 4 bytes of weights, the tables `voxels` (without weights) and `captions`, and 12 bytes a projection. Methods
-    may be called by several threads at once: nothing here changes after it is made.
+    Memory: V * D * 4 bytes of weights, the tables `voxels` (without weights), `captions`, `bands`, `support` and `images`
+    (without pictures), and 12 bytes a projection. Methods may be called by several threads at once: nothing here changes after
+    it is made.
 
     Parameters
     ----------
@@ -75,6 +76,8 @@ class SubjectTables:
         self._said = _Places(self._captions["voxel_id"])
         self._best = headline(self._captions)
         self._projected = _Places(folder.read("projections", key=self._key, columns=["voxel_id"])["voxel_id"])
+        self._bands, self._support = self._own("bands", None), self._own(SUPPORT, None)
+        self._images = self._own("images", [*IMAGE_COLUMNS, "kind", "stimulus_id"])
 
     def weights(self, voxels: Sequence[int]) -> npt.NDArray[np.float32]:
         """Weights of voxels of this subject, in the order asked, (V, D).
@@ -169,7 +172,7 @@ class SubjectTables:
         if len(placed):
             rows = self._folder.slice("projections", self._key, int(placed[0]), int(placed[-1]) + 1)
             projections = rows.drop_columns(["embedding"]).to_pylist()
-        images = self._own("images", [*IMAGE_COLUMNS, "kind", "stimulus_id"], "target", f"voxel {voxel}")
+        images = _having(self._images, "target", f"voxel {voxel}")
         return {
             "subject": self._subject,
             "backbone": self._backbone,
@@ -177,8 +180,8 @@ class SubjectTables:
             "voxel": self._voxels.slice(int(places[0]), 1).to_pylist()[0],
             "captions": self._captions.take(pa.array(captions)).to_pylist(),
             "projections": projections,
-            "bands": self._own("bands", None, "voxel_id", voxel),
-            "support": self._own(SUPPORT, None, "voxel_id", voxel),
+            "bands": _having(self._bands, "voxel_id", voxel),
+            "support": _having(self._support, "voxel_id", voxel),
             "images": [row for row in images if row.pop("kind") == "voxel" and row.pop("stimulus_id") is None],
         }
 
@@ -191,14 +194,13 @@ class SubjectTables:
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         return ConfigError(f"voxels of {self._subject} without {what}: {', '.join(names[:_NAMED])}{more}; leave them out")
 
-    def _own(self, table: str, columns: list[str] | None, name: str, value: int | str) -> list[dict[str, Any]]:
-        """Rows of a table that are this subject's and have this value; none if the run has no such table."""
+    def _own(self, table: str, columns: list[str] | None) -> pa.Table | None:
+        """This subject's rows of a table; None if the run has no such table."""
         if not self._folder.keys(table):
-            return []
+            return None
         rows = self._folder.read(table, columns=columns)
         mine = pc.and_(pc.equal(rows["subject"], self._subject), pc.equal(rows["backbone"], self._backbone))
-        found: list[dict[str, Any]] = rows.filter(pc.and_(mine, pc.equal(rows[name], value))).to_pylist()
-        return found
+        return rows.filter(mine)
 
 
 class _Places:
@@ -217,6 +219,12 @@ class _Places:
         row_N = np.repeat(np.arange(len(asked_V)), count_V)
         within_N = np.arange(len(row_N)) - np.repeat(np.cumsum(count_V) - count_V, count_V)
         return self._order_N[np.repeat(first_V, count_V) + within_N], row_N
+
+
+def _having(table: pa.Table | None, name: str, value: int | str) -> list[dict[str, Any]]:
+    """Rows that have a value in a column."""
+    found: list[dict[str, Any]] = [] if table is None else table.filter(pc.equal(table[name], value)).to_pylist()
+    return found
 
 
 def _numbered(table: pa.Table, number_N: npt.NDArray[np.int64], name: str = "row") -> pa.Table:
