@@ -1,4 +1,4 @@
-"""The decoder: bytes become an RGB picture, or a stated reason why not.
+"""The decoder: bytes become an RGB picture, or a stated reason why not; and pixels that were made become a file.
 
 Imports Pillow and numpy only: a process that does nothing but decode (`datasets.decoder`) starts in a fraction of a second.
 """
@@ -11,6 +11,7 @@ import zlib
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scuba_ray.errors import DataError
@@ -79,3 +80,10 @@ def _rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def png_of(pixels_HW3: npt.NDArray[np.uint8]) -> bytes:
+    """A picture as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels_HW3).save(file, "PNG")
+    return file.getvalue()

@@ -6,7 +6,6 @@ For voxels of the run the answer is the run's own rows; for weights that were se
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 from ray.serve.handle import DeploymentHandle
 
 from scuba_ray.config import ServeConfig
 from scuba_ray.core.seeds import image_seed
+from scuba_ray.datasets.pictures import png_of
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.nouns import nouns_of
 from scuba_ray.protocols import ImageRequest, MadeImage
@@ -159,7 +158,7 @@ class Questions:
             "prompt": [one.prompt for one in requests],
             "seed": seeds,
             "truncated": [one.truncated for one in made],
-            "png": await asyncio.to_thread(lambda: [_png(one.pixels_HW3) for one in made]),
+            "png": await asyncio.to_thread(lambda: [png_of(one.pixels_HW3) for one in made]),
         }
         return table_of(_SYNTHESIZED, columns)
 
@@ -196,9 +195,3 @@ class Questions:
             raise ConfigError(
                 f"{what} are {values:,} values; one answer has {self._limits.values:,} at most: ask for less at once"
             )
-
-
-def _png(pixels_HW3: npt.NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels_HW3).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
+from scuba_ray.datasets.pictures import png_of
 from scuba_ray.protocols import Chunk, ImageRequest, Resources, StageOutput, Synthesizer
 from scuba_ray.stages.judging import mean_models
 from scuba_ray.tables.columns import numbers, table_of
@@ -92,10 +91,3 @@ class Synthesize:
             "truncated": [image.truncated for image in made],
         }
         return StageOutput(table_of(SYNTHESES, columns))
-
-
-def png_of(pixels_HW3: npt.NDArray[np.uint8]) -> bytes:
-    """A picture as a PNG file."""
-    file = BytesIO()
-    Image.fromarray(pixels_HW3).save(file, "PNG")
-    return file.getvalue()

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from scuba_ray.config import EngineConfig, SynthesizeConfig
+from scuba_ray.datasets.pictures import png_of
 from scuba_ray.local import LocalEngine
 from scuba_ray.protocols import ImageRequest, Resources
 from scuba_ray.stages.image_cautions import of_syntheses
-from scuba_ray.stages.synthesize import Synthesize, png_of
+from scuba_ray.stages.synthesize import Synthesize
 from scuba_ray.tables.columns import matrix
 from scuba_ray.tables.image_schemas import SYNTHESES
 from scuba_ray.tables.progress import Result
