@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 
 from scuba_ray.config import PrepareConfig, SubjectConfig
@@ -13,6 +17,37 @@ from scuba_ray.tables.progress import Scratch
 from scuba_ray.tables.responses import Prepared, read_responses
 from scuba_ray.tables.steps import Steps
 from scuba_ray.tables.store import RunFolder
+
+MEASURED = """
+import sys, threading, time
+from scuba_ray.config import PrepareConfig, SubjectConfig
+from scuba_ray.tables.store import RunFolder
+from tests.preparing import prepare_responses
+def held():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) * 1024
+settings = PrepareConfig(chunk=int(sys.argv[5]))
+prepare_responses(RunFolder(sys.argv[2]), SubjectConfig(name="small", path=sys.argv[1]), settings)
+before, peak, done = held(), 0, threading.Event()
+def watch():
+    global peak
+    while not done.is_set():
+        peak = max(peak, held())
+        time.sleep(0.002)
+watcher = threading.Thread(target=watch)
+watcher.start()
+prepare_responses(RunFolder(sys.argv[4]), SubjectConfig(name="large", path=sys.argv[3]), settings)
+done.set()
+watcher.join()
+print(peak - before)
+"""
+
+
+def memory_of_preparing(folder: Path, run: Path, *, after: Path, into: Path, chunk: int) -> int:
+    """Bytes that both passes over a subject hold at most, in a process that has prepared a small one before."""
+    places = [str(after), str(into), str(folder), str(run), str(chunk)]
+    done = subprocess.run([sys.executable, "-c", MEASURED, *places], capture_output=True, text=True, check=True, timeout=400)
+    return int(done.stdout)
 
 
 def no_engine() -> Engine:

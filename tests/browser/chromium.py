@@ -10,11 +10,14 @@ from pathlib import Path
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
 )  # fmt: skip
+
+SETTLED = 'const page = document.documentElement; return page.dataset.ready && !page.hasAttribute("data-moving")'
 
 
 @contextmanager
@@ -32,6 +35,20 @@ def chromium(profile: Path, *, size: tuple[int, int] = (1440, 1100), dark: bool 
         yield driver
     finally:
         driver.quit()
+
+
+def settle(page: webdriver.Chrome) -> None:
+    """Wait until the page is drawn and nothing moves."""
+    WebDriverWait(page, 30).until(lambda driver: driver.execute_script(SETTLED))
+
+
+@contextmanager
+def opened(browser: webdriver.Chrome, file: str) -> Iterator[webdriver.Chrome]:
+    """A page freshly opened from disk; afterwards its console must be empty (but for notes of the graphics driver)."""
+    browser.get(Path(file).as_uri())
+    settle(browser)
+    yield browser
+    assert [entry for entry in browser.get_log("browser") if entry["source"] != "rendering"] == []
 
 
 def _found(program: str) -> str:

@@ -19,12 +19,11 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from scuba_ray.report.explorer import write_report
 from scuba_ray.report.palette import region_colours
-from tests.browser.chromium import chromium
+from tests.browser.chromium import chromium, opened, settle
 from tests.report.synthetic import CENTRES, HOSTILE, Written, write_run
 
 pytestmark = pytest.mark.browser
 VOXELS = 600
-SETTLED = 'const page = document.documentElement; return page.dataset.ready && !page.hasAttribute("data-moving")'
 
 
 @pytest.fixture(scope="module")
@@ -32,24 +31,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return write_run(tmp_path_factory.mktemp("page"), voxels=VOXELS, subjects=("subj01", "subj02"))
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
-
-
 @pytest.fixture
 def page(browser: Chrome, written: Written) -> Iterator[Chrome]:
-    """The page freshly opened; afterwards its console must be empty (but for notes of the graphics driver)."""
-    location = Path(write_report(written.run, written.config))
-    browser.get(location.as_uri())
-    settle(browser)
-    yield browser
-    assert [entry for entry in browser.get_log("browser") if entry["source"] != "rendering"] == []
-
-
-def settle(page: Chrome) -> None:
-    WebDriverWait(page, 30).until(lambda driver: driver.execute_script(SETTLED))
+    with opened(browser, write_report(written.run, written.config)) as page:
+        yield page
 
 
 def caption_of(written: Written, voxel: int) -> str:
@@ -123,6 +108,19 @@ def test_hover_and_click_say_the_caption_of_the_patch_under_the_pointer(page: Ch
         assert selected.find_element(By.CLASS_NAME, "voxel").text == str(voxel)
 
 
+def pixel_of(page: Chrome, voxel: int) -> Any:
+    """Colour of the middle of a voxel's patch, nothing chosen, pointed at or filtered."""
+    choose(page, voxel)
+    x, y = ring(page)
+    page.find_element(By.CSS_SELECTOR, "#panel .close").click()
+    page.find_element(By.ID, "clear").click()
+    point(page, 5, 5)
+    settle(page)
+    canvas = page.find_element(By.ID, "canvas")
+    picture = np.asarray(Image.open(io.BytesIO(canvas.screenshot_as_png)).convert("RGB")).astype(float)
+    return picture[round(y), round(x)]
+
+
 def test_the_patch_is_drawn_where_it_is_pointed_at(page: Chrome, written: Written) -> None:
     table = written.run.read("voxels", key="subj01/tiny")
     region = dict(
@@ -130,15 +128,7 @@ def test_the_patch_is_drawn_where_it_is_pointed_at(page: Chrome, written: Writte
     )
     colours = {name: np.array([int(text[i : i + 2], 16) for i in (1, 3, 5)]) for name, text in region_colours(CENTRES).items()}
     for voxel in surface_voxels(written, 5):
-        choose(page, voxel)
-        x, y = ring(page)
-        page.find_element(By.CSS_SELECTOR, "#panel .close").click()
-        page.find_element(By.ID, "clear").click()
-        point(page, 5, 5)
-        settle(page)
-        canvas = page.find_element(By.ID, "canvas")
-        picture = np.asarray(Image.open(io.BytesIO(canvas.screenshot_as_png)).convert("RGB")).astype(float)
-        pixel = picture[round(y), round(x)]
+        pixel = pixel_of(page, voxel)
         likeness = {name: pixel @ colour / np.linalg.norm(pixel) / np.linalg.norm(colour) for name, colour in colours.items()}
         assert max(likeness, key=lambda name: likeness[name]) == region[voxel] and likeness[region[voxel]] > 0.99
 

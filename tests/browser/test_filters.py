@@ -6,7 +6,6 @@ Needs Debian's chromium and chromium-driver; `pytest -m browser`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from scuba_ray.report.explorer import write_report
-from tests.browser.chromium import chromium
-from tests.browser.test_explorer import choose, search, settle
+from tests.browser.chromium import opened
+from tests.browser.test_explorer import choose, search
 from tests.report.analysed import HOSTILE_NOUN, write_evidence
 from tests.report.synthetic import Written, write_run
 
@@ -32,18 +31,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return made
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
-
-
 @pytest.fixture
 def page(browser: Chrome, written: Written) -> Iterator[Chrome]:
-    browser.get(Path(f"{written.run.location}/report/index.html").as_uri())
-    settle(browser)
-    yield browser
-    assert [entry for entry in browser.get_log("browser") if entry["source"] != "rendering"] == []
+    with opened(browser, f"{written.run.location}/report/index.html") as page:
+        yield page
 
 
 def of(page: Chrome, name: str) -> Any:

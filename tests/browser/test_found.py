@@ -5,20 +5,17 @@ Needs Debian's chromium and chromium-driver; `pytest -m browser`.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
 from scuba_ray.report.explorer import write_report
-from tests.browser.chromium import chromium
-from tests.browser.test_explorer import choose, point, ring, search, settle
+from tests.browser.chromium import opened, settle
+from tests.browser.test_explorer import choose, pixel_of, point, ring, search
 from tests.report.analysed import HOSTILE_NOUN, colour_of, counts, part_of, person_share, write_analyses
 from tests.report.synthetic import Written, write_run
 
@@ -35,18 +32,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return made
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
-
-
 @pytest.fixture
 def page(browser: Chrome, written: Written) -> Iterator[Chrome]:
-    browser.get(Path(f"{written.run.location}/report/index.html").as_uri())
-    settle(browser)
-    yield browser
-    assert [entry for entry in browser.get_log("browser") if entry["source"] != "rendering"] == []
+    with opened(browser, f"{written.run.location}/report/index.html") as page:
+        yield page
 
 
 def colour_by(page: Chrome, label: str) -> str:
@@ -60,19 +49,6 @@ def colour_by(page: Chrome, label: str) -> str:
 def region_voxels(written: Written, region: str) -> list[int]:
     table = written.run.read("voxels", key="subj01/tiny", columns=["voxel_id", "rois", "hemi", "vertex"]).to_pylist()
     return [row["voxel_id"] for row in table if region in row["rois"] and row["voxel_id"] > 104]
-
-
-def pixel_of(page: Chrome, voxel: int) -> Any:
-    """Colour of the middle of a voxel's patch, nothing chosen, pointed at or filtered."""
-    choose(page, voxel)
-    x, y = ring(page)
-    page.find_element(By.CSS_SELECTOR, "#panel .close").click()
-    page.find_element(By.ID, "clear").click()
-    point(page, 5, 5)
-    settle(page)
-    canvas = page.find_element(By.ID, "canvas")
-    picture = np.asarray(Image.open(io.BytesIO(canvas.screenshot_as_png)).convert("RGB")).astype(float)
-    return picture[round(y), round(x)]
 
 
 def alike(pixel: Any, colour: Any) -> float:

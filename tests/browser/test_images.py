@@ -17,19 +17,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from scuba_ray.report.explorer import write_report
-from tests.browser.chromium import chromium
-from tests.browser.test_explorer import choose, settle
+from tests.browser.chromium import opened, settle
+from tests.browser.test_explorer import choose
 from tests.report.images import QUERY, VOXEL, picture, write_images
 from tests.report.synthetic import HOSTILE, Written, write_run
 
 pytestmark = pytest.mark.browser
 LOADED = "return [...document.querySelectorAll(arguments[0])].every((one) => one.complete && one.naturalWidth > 0)"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +35,8 @@ def pictured(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 @pytest.fixture
 def page(browser: Chrome, pictured: Written) -> Iterator[Chrome]:
-    """The page freshly opened; afterwards its console must be empty (but for notes of the graphics driver)."""
-    browser.get(Path(write_report(pictured.run, pictured.config)).as_uri())
-    settle(browser)
-    yield browser
-    assert [entry for entry in browser.get_log("browser") if entry["source"] != "rendering"] == []
+    with opened(browser, write_report(pictured.run, pictured.config)) as page:
+        yield page
 
 
 def region_of(written: Written, voxel: int) -> str:

@@ -28,8 +28,7 @@ from scuba_ray.report.explorer import write_report
 from scuba_ray.report.show import voxel_table
 from scuba_ray.serve.page import page as report_page
 from scuba_ray.serve.protection import protect
-from tests.browser.chromium import chromium
-from tests.browser.test_explorer import SETTLED, settle
+from tests.browser.chromium import SETTLED, chromium, settle
 from tests.report.synthetic import Written, write_run
 
 pytestmark = pytest.mark.browser
@@ -80,12 +79,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     made = write_run(tmp_path_factory.mktemp("page"), voxels=VOXELS, subjects=("subj01", "subj02"))
     write_report(made.run, made.config)
     return made
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
 
 
 def started(written: Written) -> Iterator[Service]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scuba_ray.actors.cluster import Cluster
 from scuba_ray.config import EngineConfig
 from scuba_ray.protocols import Engine
 from scuba_ray.registry import resolve
@@ -22,3 +23,12 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     return RunFolder(str(tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def connected() -> Iterator[None]:
+    """A Ray of this process, for what is used without an engine."""
+    cluster = Cluster(None)
+    cluster.start()
+    yield
+    cluster.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +9,13 @@ import pytest
 import ray
 
 from scuba_ray.actors.bank_group import BankGroup
-from scuba_ray.actors.cluster import Cluster
 from scuba_ray.config import EngineConfig
 from scuba_ray.core.tree import Forest
 from scuba_ray.errors import ConfigError, WorkerError
 from scuba_ray.protocols import Chunk
 from tests.engines.gather_samples import Sums, drawn
 
-
-@pytest.fixture(scope="module", autouse=True)
-def connected() -> Iterator[None]:
-    cluster = Cluster(None)
-    cluster.start()
-    yield
-    cluster.stop()
+pytestmark = pytest.mark.usefixtures("connected")
 
 
 def sums(numbers: range) -> np.ndarray:

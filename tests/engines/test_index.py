@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import ray
 
-from scuba_ray.actors.cluster import Cluster
 from scuba_ray.actors.index import NEAREST, IndexActor, start_index
 from scuba_ray.bank.index import stem
 from scuba_ray.bank.index_build import build_index, like_voxels
@@ -18,17 +17,11 @@ from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.protocols import Resources
 from tests.bank.test_shards import Named, write_bank
 
+pytestmark = pytest.mark.usefixtures("connected")
+
 pytest.importorskip("faiss")
 NETWORK = Named(dim=16)
 SMALL = Resources(cpus=0.25)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def connected() -> Iterator[None]:
-    cluster = Cluster(None)
-    cluster.start()
-    yield
-    cluster.stop()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from scuba_ray.config import make_config
 from scuba_ray.data_check import check
 from scuba_ray.pipeline import run
 from scuba_ray.stages.estimates import Sizes, memory
+from tests.preparing import memory_of_preparing
 from tests.study import STIMULI, TinyStudy, write_subject
 
 DISK, MEMORY = 2.0, 2.5
@@ -53,31 +52,6 @@ def test_disk_of_a_run(own_study: TinyStudy) -> None:
         assert close or abs(estimate[name] - there) < BOOKKEEPING, (name, estimate[name], there)
 
 
-MEASURED = """
-import sys, threading, time
-from scuba_ray.config import PrepareConfig, SubjectConfig
-from scuba_ray.tables.store import RunFolder
-from tests.preparing import prepare_responses
-def held():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) * 1024
-settings = PrepareConfig(chunk=int(sys.argv[5]))
-prepare_responses(RunFolder(sys.argv[2]), SubjectConfig(name="small", path=sys.argv[1]), settings)
-before, peak, done = held(), 0, threading.Event()
-def watch():
-    global peak
-    while not done.is_set():
-        peak = max(peak, held())
-        time.sleep(0.002)
-watcher = threading.Thread(target=watch)
-watcher.start()
-prepare_responses(RunFolder(sys.argv[4]), SubjectConfig(name="large", path=sys.argv[3]), settings)
-done.set()
-watcher.join()
-print(peak - before)
-"""
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize(("trials", "sessions", "voxels", "chunk"), [(2_000, 2, 4_000, 100), (12_000, 48, 600, 600)])
 def test_memory_of_both_passes_over_responses(trials: int, sessions: int, voxels: int, chunk: int, tmp_path: Path) -> None:
@@ -88,10 +62,9 @@ def test_memory_of_both_passes_over_responses(trials: int, sessions: int, voxels
     pq.write_table(pa.table({"trial": np.arange(trials), "stimulus_id": ids, "session": session_T}), large / "trials.parquet")
     pq.write_table(pa.table({"voxel_id": np.arange(voxels)}), large / "voxels.parquet")
     np.save(large / "responses.npy", np.random.default_rng(0).normal(size=(trials, voxels)).astype(np.float32))
-    folders = [str(small), str(tmp_path / "one"), str(large), str(tmp_path / "two"), str(chunk)]
-    done = subprocess.run([sys.executable, "-c", MEASURED, *folders], capture_output=True, text=True, check=True, timeout=200)
+    held = memory_of_preparing(large, tmp_path / "two", after=small, into=tmp_path / "one", chunk=chunk)
     settings = {"subjects": [{"name": "a", "path": "a"}], "bank": {"images": "b"}, "caption": {"model": "c"}, "out": "d"}
     config = make_config({"name": "e", **settings, "backbones": ["phantom:clip"], "prepare": {"chunk": chunk}})
     estimate = memory(config, {"a": Sizes(STIMULI, trials, trials // sessions, voxels, 512, None, 0.0, 0.0)})
-    ratio = max(estimate["read"], estimate["average"]) / float(done.stdout)
+    ratio = max(estimate["read"], estimate["average"]) / held
     assert 1 / MEMORY < ratio < MEMORY, ratio

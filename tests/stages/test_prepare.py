@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from scuba_ray.protocols import Chunk, Resources
 from scuba_ray.stages.read_sessions import ReadSessions
 from scuba_ray.tables.responses import read_responses
 from scuba_ray.tables.store import RunFolder
-from tests.preparing import prepare_responses, written_out
+from tests.preparing import memory_of_preparing, prepare_responses, written_out
 from tests.study import BAD, CONSTANT, OK, SESSIONS, TEST, TinyStudy, write_subject
 
 
@@ -122,30 +120,6 @@ def test_responses_that_do_not_fit_the_tables_are_told_and_not_quarantined(study
     assert RunFolder(str(tmp_path)).quarantine().num_rows == 0
 
 
-MEASURED = """
-import sys, threading, time
-from scuba_ray.config import PrepareConfig, SubjectConfig
-from scuba_ray.tables.store import RunFolder
-from tests.preparing import prepare_responses
-def held():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
-prepare_responses(RunFolder(sys.argv[2]), SubjectConfig(name="small", path=sys.argv[1]), PrepareConfig(chunk=100))
-before, peak, done = held(), 0, threading.Event()
-def watch():
-    global peak
-    while not done.is_set():
-        peak = max(peak, held())
-        time.sleep(0.002)
-watcher = threading.Thread(target=watch)
-watcher.start()
-prepare_responses(RunFolder(sys.argv[4]), SubjectConfig(name="large", path=sys.argv[3]), PrepareConfig(chunk=100))
-done.set()
-watcher.join()
-print(peak - before)
-"""
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_memory_is_that_of_a_session_and_of_a_block_never_of_all_trials(tmp_path: Path) -> None:
     """12,000 trials of 5,000 voxels are 229 MiB; a session of 250 trials is 5 MiB, a block of 100 voxels 3 MiB."""
@@ -160,6 +134,5 @@ def test_memory_is_that_of_a_session_and_of_a_block_never_of_all_trials(tmp_path
     for start in range(0, trials, together):
         responses_TV[start : start + together] = generator.standard_normal((together, voxels), dtype=np.float32)
     del responses_TV
-    places = [str(small), str(tmp_path / "run one"), str(large), str(tmp_path / "run two")]
-    done = subprocess.run([sys.executable, "-c", MEASURED, *places], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 114, "half of all trials"
+    held = memory_of_preparing(large, tmp_path / "run two", after=small, into=tmp_path / "run one", chunk=100)
+    assert held / 2**20 < 114, "half of all trials"
