@@ -103,6 +103,7 @@ def demo_config(out: str, data: str, *, engine: str = "ray", seed: int = 0) -> R
                 "support",
                 "synthesis",
                 "nouns",
+                "beyond_nouns",
                 "person",
                 "selectivity",
                 "clusters",
