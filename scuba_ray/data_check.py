@@ -19,7 +19,7 @@ from scuba_ray.models.clipcap import make_captioner
 from scuba_ray.models.image_to_text import ImageToText
 from scuba_ray.models.language import make_language_model
 from scuba_ray.protocols import Backbone, SubjectDataset
-from scuba_ray.registry import resolve
+from scuba_ray.stages.chosen_analyses import choose
 from scuba_ray.stages.encode_captions import check_captions
 from scuba_ray.stages.estimates import Sizes, disk, free_disk, memory, seconds
 from scuba_ray.stages.imported import ImportedWeights
@@ -104,8 +104,12 @@ def _models(config: RunConfig, found: DataCheck) -> Backbone | None:
     made = {one.name: found.attempt(f"backbone {one.name}", _maker(one)) for one in config.backbones}
     for judge in config.score.judges if config.score else ():
         found.attempt(f"judge {judge.name}", _maker(judge))
+    named = list[str]()
     for name in config.analyses:
-        found.attempt(f"analysis {name}", lambda one=name: resolve("analysis", one)(config))  # type: ignore[misc]
+        alone = config.model_copy(update={"analyses": (name,)})
+        chosen = found.attempt(f"analysis {name}", lambda one=alone: choose(one, {}))  # type: ignore[misc]
+        named += [name] if chosen is None else chosen.config.analyses
+    config = config.model_copy(update={"analyses": tuple(named)})
     lavca = config.lavca
     if lavca is not None:
         found.attempt("lavca", lambda: make_language_model(lavca, config.out))

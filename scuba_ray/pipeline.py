@@ -39,8 +39,8 @@ def run(config: RunConfig, *, listen: Listener | None = None) -> RunFolder:
     DataError, WorkerError
         If a step failed: which, what was kept and how to resume. Running again resumes.
     """
-    config = located(config)
-    study = open_study(config)
+    study = open_study(located(config))
+    config = study.chosen.config
     folder = RunFolder(config.out)
     with folder.lock():
         folder.claim(study.identity)

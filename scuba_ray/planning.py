@@ -85,8 +85,8 @@ def plan(config: RunConfig) -> Plan:
     ConfigError, DataError
         As a run would, before it computes anything.
     """
-    config = located(config)
-    study, folder = open_study(config), RunFolder(config.out)
+    study = open_study(located(config))
+    config, folder = study.chosen.config, RunFolder(study.chosen.config.out)
     folder.check_claim(study.identity)
     sizes = _Sizes(config, study)
     with PlannedSteps(folder, sizes.written) as steps:

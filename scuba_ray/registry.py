@@ -54,6 +54,7 @@ SEAMS: dict[str, dict[str, str]] = {
         "embedding_map": "scuba_ray.analyses.embedding_map:EmbeddingMap",
         "nouns": "scuba_ray.analyses.nouns:Nouns",
         "person": "scuba_ray.analyses.person:Person",
+        "probe": "scuba_ray.analyses.probe:Probe",
         "selectivity": "scuba_ray.analyses.selectivity:Selectivity",
         "support": "scuba_ray.analyses.support:Support",
         "recovery": "scuba_ray.analyses.recovery:Recovery",

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from scuba_ray.config import DiffusionConfig, RunConfig, SubjectConfig, SynthesizeConfig
 from scuba_ray.protocols import Analysis
 from scuba_ray.stages import image_cautions
+from scuba_ray.stages.chosen_analyses import said_left_out
 from scuba_ray.stages.judge_images import JudgeImages, targets_of
 from scuba_ray.stages.requests import Requests
 from scuba_ray.stages.study import Study
@@ -54,12 +55,13 @@ class Synthesis:
 
     def analyses(self) -> Iterator[Analysis]:
         """The run's analyses, but for those of images in a run that had nothing to make images of: that is no fault of theirs."""
+        self.steps.warn(*self.study.chosen.left_out)
         made = any(result.table == "images" for result in self.steps.results)
-        for analysis in self.study.analyses:
+        for analysis in self.study.chosen.analyses:
             if made or "images" not in analysis.inputs or self.config.synthesize is None:
                 yield analysis
             else:
-                self.steps.warn(f"analysis {analysis.name} is left out: no images were made")
+                self.steps.warn(said_left_out(analysis.name, "no images were made"))
 
     def _plan(self, subject: SubjectConfig, voxels: Result, captions: Sequence[Result]) -> Result:
         """Choose targets, the voxels that stand for them, prompts and seeds."""

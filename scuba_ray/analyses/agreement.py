@@ -75,8 +75,8 @@ class Agreement:
     version = 1
 
     def __init__(self, config: RunConfig) -> None:
-        if len(config.subjects) < 2:
-            raise ConfigError(f"analyses: agreement compares subjects, and {config.subjects[0].name} is the only one")
+        if why := self.lacking(config):
+            raise ConfigError(f"analyses: agreement {why}")
         self._config = config
         self.inputs: dict[str, tuple[str, ...]] = {
             "captions": ("subject", "backbone", "voxel_id", "partition", "method", "rank", "caption", "nouns"),
@@ -87,6 +87,11 @@ class Agreement:
             self.inputs["embeddings"] = ("subject", "backbone", "stimulus_id", "split", "embedding")
             # named for what it is made of; the responses themselves are read from the run folder, some voxels at a time
             self.inputs["responses"] = ("subject", "voxel_id")
+
+    @staticmethod
+    def lacking(config: RunConfig) -> str | None:
+        """It takes two subjects."""
+        return None if len(config.subjects) > 1 else f"compares subjects, and {config.subjects[0].name} is the only one"
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Seed and number of permutations; data sets and models are in what made the captions."""

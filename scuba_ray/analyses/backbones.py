@@ -58,6 +58,11 @@ class Backbones:
         self._names = [backbone.name for backbone in config.backbones]
         self._seed = config.seed
 
+    @staticmethod
+    def lacking(config: RunConfig) -> str | None:
+        """It takes two backbones; asked for by name, it holds a single one against the low-level baseline."""
+        return None if len(config.backbones) > 1 else f"compares backbones, and {config.backbones[0].name} is the only one"
+
     def fingerprint(self) -> Mapping[str, Any]:
         """Order of the backbones (the first is the reference) and the bootstrap."""
         return {"backbones": self._names, "seed": self._seed, "draws": DRAWS}

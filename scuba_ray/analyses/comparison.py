@@ -72,9 +72,14 @@ class Comparison:
     }
 
     def __init__(self, config: RunConfig) -> None:
-        if config.score is None:
-            raise ConfigError("analyses: comparison reads scores, and this run makes none: leave `score` at its default")
+        if why := self.lacking(config):
+            raise ConfigError(f"analyses: comparison {why}")
         self._seed = config.seed
+
+    @staticmethod
+    def lacking(config: RunConfig) -> str | None:
+        """It takes scores."""
+        return None if config.score else "reads scores, and this run makes none: leave `score` at its default"
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The bootstrap and what counts."""

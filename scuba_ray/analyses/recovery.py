@@ -91,13 +91,16 @@ class Recovery:
     }
 
     def __init__(self, config: RunConfig) -> None:
+        if why := self.lacking(config):
+            raise ConfigError(f"analyses: recovery {why}; leave it out of analyses")
         self._seed = config.seed
-        self._subjects = [subject for subject in config.subjects if subject.path and has_truth(subject.path)]
-        if not self._subjects:
-            names = ", ".join(subject.name for subject in config.subjects)
-            raise ConfigError(
-                f"analyses: recovery needs a phantom, and none of {names} has a truth.parquet; leave it out of analyses"
-            )
+        self._subjects = _phantoms(config)
+
+    @staticmethod
+    def lacking(config: RunConfig) -> str | None:
+        """It takes a truth."""
+        names = ", ".join(subject.name for subject in config.subjects)
+        return None if _phantoms(config) else f"needs a phantom, and none of {names} has a truth.parquet"
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The seed of the draws and what was planted."""
@@ -117,6 +120,10 @@ class Recovery:
                 key = {"subject": subject.name, "backbone": backbone}
                 rows += [{**key, **row} for row in judge(voxels, vocabulary, self._seed)]
         return pa.Table.from_pylist(rows, schema=RECOVERY)
+
+
+def _phantoms(config: RunConfig) -> list[SubjectConfig]:
+    return [subject for subject in config.subjects if subject.path and has_truth(subject.path)]
 
 
 def _voxels(truth: pa.Table, captions: pa.Table, voxels: pa.Table, subject: str, backbone: str) -> list[_Voxel]:

@@ -78,8 +78,13 @@ class Synthesis:
     }
 
     def __init__(self, config: RunConfig) -> None:
-        if config.synthesize is None:
-            raise ConfigError("analyses: synthesis reads images, and this run makes none: say how under `synthesize`")
+        if why := self.lacking(config):
+            raise ConfigError(f"analyses: synthesis {why}")
+
+    @staticmethod
+    def lacking(config: RunConfig) -> str | None:
+        """It takes images."""
+        return None if config.synthesize else "reads images, and this run makes none: say how under `synthesize`"
 
     def fingerprint(self) -> Mapping[str, Any]:
         """It has no settings."""

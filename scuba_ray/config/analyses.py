@@ -1,12 +1,23 @@
-"""Settings of the analyses, a group each; an analysis that is not here has none."""
+"""Which analyses a run takes, and their settings, a group each; an analysis that is not here has none."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from scuba_ray.config.parts import Part
+from scuba_ray.config.parts import Part, registered
+
+EVERY = "all"
+"""Stands for every registered analysis that a run can have."""
+
+
+def _listed(value: Any) -> Any:
+    """A list that names `all` alone may be written without brackets."""
+    return (EVERY,) if value == EVERY else value
+
+
+Names = Annotated[tuple[Annotated[str, registered("analysis", EVERY)], ...], BeforeValidator(_listed)]
 
 _TAGGER = r"^(auto|dictionary|spacy:[\w.-]+|[\w.]+:\w+)$"
 

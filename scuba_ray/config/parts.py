@@ -13,12 +13,12 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def registered(seam: str) -> AfterValidator:
-    """Accept a name of the registry or a path `module:Class`; the class itself is loaded when it is used."""
+def registered(seam: str, *also: str) -> AfterValidator:
+    """Accept a name of the registry, `also` or a path `module:Class`; the class itself is loaded when it is used."""
 
     def check(name: str) -> str:
-        if name not in SEAMS[seam] and ":" not in name:
-            known = ", ".join(sorted(SEAMS[seam]))
+        if name not in SEAMS[seam] and name not in also and ":" not in name:
+            known = ", ".join([*also, *sorted(SEAMS[seam])])
             raise ValueError(f"must be one of {known}, or a path 'module:Class'")
         return name
 

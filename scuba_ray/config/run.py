@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from scuba_ray.config.analyses import BeyondNounsConfig, ClustersConfig, EmbeddingMapConfig, NounsConfig, PersonConfig
+from scuba_ray.config.analyses import BeyondNounsConfig, ClustersConfig, EmbeddingMapConfig, Names, NounsConfig, PersonConfig
 from scuba_ray.config.evidence import ConceptsConfig, LavcaConfig
 from scuba_ray.config.messages import in_words
-from scuba_ray.config.parts import Part, registered
+from scuba_ray.config.parts import Part
 from scuba_ray.config.preparation import PrepareConfig
 from scuba_ray.config.scoring import RerankConfig, ScoreConfig, SupportConfig
 from scuba_ray.config.settings import apply_override, read_settings
@@ -59,7 +59,8 @@ class RunConfig(Part):
     person: PersonConfig = PersonConfig()
     clusters: ClustersConfig = ClustersConfig()
     embedding_map: EmbeddingMapConfig = EmbeddingMapConfig()
-    analyses: tuple[Annotated[str, registered("analysis")], ...] = ()
+    # by name, or all: every one that this run can have. run.json names what `all` came to, and the run says what it left out
+    analyses: Names = ()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")

@@ -1,12 +1,24 @@
-"""The five-way probe in the words of the phantom's drawings, generated from the data's own subcategories."""
+"""The prompts of the five-way probe: the paper's, the user's own, and those in the words of the phantom's drawings.
+
+The phantom's are generated from the data's own subcategories.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 
+from scuba_ray.config import ProbeConfig
+from scuba_ray.models.probe_prompts import PAPER_PROMPTS
 from scuba_ray.phantom.concepts import PAPER_ROIS, Concept, load_vocabulary
 from scuba_ray.phantom.phrases import OPENINGS
 from scuba_ray.phantom.scenes import kinds_of
+
+
+def prompts_of(probe: ProbeConfig) -> dict[str, tuple[str, ...]]:
+    """The probe's prompts by category: BrainDiVE's five, the phantom's five, or the user's own."""
+    if probe.prompts == "paper":
+        return PAPER_PROMPTS
+    return phantom_prompts() if probe.prompts == "phantom" else probe.prompts
 
 
 def phantom_prompts() -> dict[str, tuple[str, ...]]:

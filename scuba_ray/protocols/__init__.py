@@ -6,7 +6,17 @@ then run on it. Nothing heavy is imported here: torch, pyarrow and Pillow appear
 Shapes: `S` stimuli, `T` trials, `D` embedding, `V` voxels, `K` bank images, `B` batch.
 """
 
-from scuba_ray.protocols.data import Analysis, Described, Geometry, Grid, Gridded, ImageSource, Pictures, SubjectDataset
+from scuba_ray.protocols.data import (
+    Analysis,
+    Conditional,
+    Described,
+    Geometry,
+    Grid,
+    Gridded,
+    ImageSource,
+    Pictures,
+    SubjectDataset,
+)
 from scuba_ray.protocols.models import (
     LOW_LEVEL,
     Backbone,
@@ -43,6 +53,7 @@ __all__ = [
     "Captioner",
     "Chunk",
     "ChunkTask",
+    "Conditional",
     "Described",
     "DifferentiableBackbone",
     "Engine",

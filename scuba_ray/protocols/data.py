@@ -131,3 +131,13 @@ class Analysis(Protocol):
     def fingerprint(self) -> Mapping[str, Any]: ...
 
     def run(self, tables: Mapping[str, pa.Table]) -> pa.Table: ...
+
+
+@runtime_checkable
+class Conditional(Protocol):
+    """Optional, of an analysis' class: not every run can have it, and `analyses: all` leaves it out of those that cannot."""
+
+    @staticmethod
+    def lacking(config: Any) -> str | None:
+        """Why a run of this configuration cannot have it, to follow its name: `needs a phantom, ...`; None if it can."""
+        ...

@@ -22,6 +22,7 @@ from scuba_ray.config import SubjectConfig, SynthesizeConfig
 from scuba_ray.core.probe import falling_ranks, percentiles
 from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.datasets import make_dataset
+from scuba_ray.phantom.probe import prompts_of
 from scuba_ray.protocols import Backbone, BadRow, Chunk, Resources, StageOutput
 from scuba_ray.stages.judging import MeanModels, View, category_of, mean_models, open_view, prompts_of
 from scuba_ray.stages.natural_references import measured_means, top_stimuli

@@ -20,8 +20,7 @@ from scuba_ray.config import EncodeConfig, ProbeConfig
 from scuba_ray.core.probe import zero_shot
 from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.datasets.pictures import PictureError, decode_image
-from scuba_ray.models.probe_prompts import PAPER_PROMPTS
-from scuba_ray.phantom.probe import phantom_prompts
+from scuba_ray.phantom.probe import prompts_of
 from scuba_ray.protocols import Backbone
 from scuba_ray.stages.embedding import Embedded, embed
 from scuba_ray.stages.reading import Pixels
@@ -32,14 +31,8 @@ SLICE = 8192
 """Voxels whose weights are read at once."""
 _EMBEDDING = EncodeConfig(batch=32)
 """Of judged pictures: a target has tens of them, and the last batch is padded."""
-_PROMPTS = {"paper": lambda: PAPER_PROMPTS, "phantom": phantom_prompts}
 
 Ids = npt.NDArray[np.int64]
-
-
-def prompts_of(probe: ProbeConfig) -> dict[str, tuple[str, ...]]:
-    """The probe's prompts by category: BrainDiVE's five, the phantom's five, or the user's own."""
-    return _PROMPTS[probe.prompts]() if isinstance(probe.prompts, str) else probe.prompts
 
 
 def category_of(probe: ProbeConfig, target: str, rois: Sequence[str] = ()) -> str | None:

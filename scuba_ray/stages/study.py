@@ -21,8 +21,8 @@ from scuba_ray.models.clip import make_backbone
 from scuba_ray.models.clipcap import make_captioner
 from scuba_ray.models.image_to_text import ImageToText
 from scuba_ray.models.language import make_language_model
-from scuba_ray.protocols import LOW_LEVEL, Analysis, Backbone, Captioner, ImageSource, Resources, SubjectDataset, Synthesizer
-from scuba_ray.registry import resolve
+from scuba_ray.protocols import LOW_LEVEL, Backbone, Captioner, ImageSource, Resources, SubjectDataset, Synthesizer
+from scuba_ray.stages.chosen_analyses import Chosen, choose
 from scuba_ray.stages.encode_captions import check_captions
 from scuba_ray.stages.imported import ImportedWeights
 from scuba_ray.stages.project_index import check_index
@@ -51,7 +51,8 @@ class Study:
     """What the run's own bank is built from; or"""
     bank: BankFolder | None
     """a bank built before."""
-    analyses: tuple[Analysis, ...]
+    chosen: Chosen
+    """Its analyses, and the configuration that names them."""
     judges: tuple[Backbone, ...]
     """What captions are scored by beside the reader, in the order of `score.judges`."""
     resources: Resources
@@ -97,7 +98,7 @@ def open_study(config: RunConfig) -> Study:
     weights = {subject.name: _weights(subject, reader) for subject in config.subjects if subject.weights is not None}
     identity = {name: dataset.fingerprint() for name, dataset in datasets.items()}
     identity |= {name: mine.fingerprint() for name, mine in weights.items()}
-    analyses = tuple(resolve("analysis", name)(config) for name in config.analyses)
+    chosen = choose(config, unscored(datasets))
     judges = tuple(make_backbone(judge) for judge in (config.score.judges if config.score else ()))
     low_level = make_backbone(BackboneConfig(name=LOW_LEVEL, model=f"pixels:{LOW_LEVEL}")) if config.fit.low_level else None
     if config.lavca is not None:
@@ -123,12 +124,18 @@ def open_study(config: RunConfig) -> Study:
         captioner=captioner,
         pictures=pictures,
         bank=bank,
-        analyses=analyses,
+        chosen=chosen,
         judges=judges,
         resources=resources,
         low_level=low_level,
-        synthesizers=make_synthesizers(config, reader),
+        synthesizers=make_synthesizers(chosen.config, reader),
     )
+
+
+def unscored(datasets: Mapping[str, SubjectDataset]) -> dict[str, str]:
+    """The table `scores`, with the reason, where no data set has test images to score captions by."""
+    tested = any("test" in one.stimuli()["split"].to_pylist() for one in datasets.values())
+    return {} if tested else {"scores": "no subject has test images and responses to them"}
 
 
 def located(config: RunConfig) -> RunConfig:

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from scuba_ray.config import RunConfig, SynthesizeConfig
 from scuba_ray.errors import ConfigError
+from scuba_ray.phantom.probe import prompts_of
 from scuba_ray.protocols import Backbone, Synthesizer
 from scuba_ray.registry import resolve
-from scuba_ray.stages.judging import prompts_of
 from scuba_ray.stages.targets import is_voxel_target
 from scuba_ray.tables.ways import BRAINDIVE, LAVCA, METHOD, RERANKED
 

@@ -14,9 +14,9 @@ import pytest
 from scuba_ray.config import ProbeConfig
 from scuba_ray.models.clip import OpenClipBackbone
 from scuba_ray.phantom.concepts import PAPER_ROIS
-from scuba_ray.phantom.probe import phantom_prompts
+from scuba_ray.phantom.probe import phantom_prompts, prompts_of
 from scuba_ray.stages.judge_images import targets_of
-from scuba_ray.stages.judging import category_of, prompts_of
+from scuba_ray.stages.judging import category_of
 from scuba_ray.tables.store import RunFolder
 from scuba_ray.tables.ways import NATURAL_TOP_1_PERCENT, NATURAL_TOP_100
 from tests.stages.judged import KEY, SAMPLES, World, embedded, judge_stage, judged, make_world, pictures_of, plan, region_pictures
