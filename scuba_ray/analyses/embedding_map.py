@@ -4,14 +4,15 @@ Unit projected embeddings of one subject's voxels that count (`analyses.spoken`)
 99th percentile of each becomes red, green and blue from 0 to 1. The others' embeddings go through the same components and the
 same percentiles, so that a colour means the same direction in all of them. Components are turned so that each one's largest
 loading is positive: a new run has the same colours. `umap` (where umap-learn is installed) keeps neighbours together better than
-`pca`, but its axes and distances mean less.
+`pca`, but its axes and distances mean less, a new seed or version gives other colours, and where one subject's voxels are put
+depends a little on the others of that subject.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +31,8 @@ COMPONENTS = ("c1", "c2", "c3")
 COLOURS = ("r", "g", "b")
 LEAST = 10
 """Voxels below which no map is fitted: three components of fewer are chance."""
+NEIGHBOURS = 15
+"""Of a voxel that umap keeps near it (its default), fewer where there are fewer voxels."""
 
 EMBEDDING_MAP = pa.schema(
     [
@@ -73,12 +76,11 @@ class EmbeddingMap:
         self._fit_on = self._settings.fit_on if self._settings.fit_on is not None else names[0]
         if self._fit_on not in names:
             raise ConfigError(f"embedding_map.fit_on is {self._fit_on!r}; the subjects are {', '.join(names)}")
-        if self._settings.method == "umap" and find_spec("umap") is None:
-            raise ConfigError("embedding_map.method is umap, and umap-learn is not installed: install it, or use pca")
+        self._learn = _version_of_umap() if self._settings.method == "umap" else {}
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Method, subject, and the seed of umap."""
-        return {"method": self._settings.method, "fit_on": self._fit_on, "seed": self._seed}
+        """Method, subject, and of umap the seed and the version."""
+        return {"method": self._settings.method, "fit_on": self._fit_on, "seed": self._seed, **self._learn}
 
     def run(self, tables: Mapping[str, pa.Table]) -> pa.Table:
         """One row per subject and voxel; see `EMBEDDING_MAP`."""
@@ -120,9 +122,19 @@ def fit_pca(unit_VD: Floats) -> tuple[Apply, float]:
 
 
 def fit_umap(unit_VD: Floats, seed: int) -> tuple[Apply, None]:
-    """A function to three UMAP components (V, 3)."""
-    fitted = import_module("umap").UMAP(n_components=3, metric="cosine", random_state=seed).fit(unit_VD)
+    """A function to three UMAP components (V, 3). One thread: with a seed umap-learn takes no more."""
+    near = min(NEIGHBOURS, len(unit_VD) - 1)
+    learner = import_module("umap").UMAP(n_components=3, metric="cosine", n_neighbors=near, random_state=seed, n_jobs=1)
+    fitted = learner.fit(unit_VD)
     return lambda rows_VD: fitted.transform(rows_VD).astype(np.float64), None
+
+
+def _version_of_umap() -> dict[str, str]:
+    """By its name in the package index: another package there also gives a module `umap`."""
+    try:
+        return {"umap-learn": version("umap-learn")}
+    except PackageNotFoundError as error:
+        raise ConfigError("embedding_map.method is umap, and umap-learn is not installed: install it, or use pca") from error
 
 
 def _embeddings(one: Spoken, projections: pa.Table) -> npt.NDArray[np.float64]:

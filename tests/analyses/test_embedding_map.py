@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -95,6 +97,21 @@ def _alike(found: dict[str, pa.Table]) -> pa.Table:
 
 
 def test_umap_is_told_if_it_is_not_there(study: TinyStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scuba_ray.analyses.embedding_map.find_spec", lambda name: None)
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("scuba_ray.analyses.embedding_map.version", missing)
     with pytest.raises(ConfigError, match="umap-learn is not installed"):
         EmbeddingMap(config(study, "one", method="umap"))
+
+
+@pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn is optional, and compiles for a minute")
+def test_umap_gives_the_same_colours_again_and_of_the_same_thing_in_every_subject(study: TinyStudy) -> None:
+    found = found_of(one=[0, 1, 2, 3] * 10, other=[3, 0, 1] * 4)
+    umap = EmbeddingMap(config(study, "one", "other", method="umap"))
+    assert "umap-learn" in umap.fingerprint()
+    table = umap.run(found)
+    assert table.equals(umap.run(found)) and table["explained"].null_count == len(table)
+    mean = np.stack([colours(table, "one")[kind::4].mean(0) for kind in range(4)])
+    for kind, colour in zip([3, 0, 1] * 4, colours(table, "other"), strict=True):
+        assert np.linalg.norm(mean - colour, axis=1).argmin() == kind
