@@ -101,7 +101,7 @@ def show(
     voxel: Annotated[int | None, typer.Option(help="Everything about one voxel.")] = None,
     roi: Annotated[str | None, typer.Option(help="Voxels of this region only.")] = None,
     noun: Annotated[str | None, typer.Option(help="Voxels whose caption names it (in a --roi, if given).")] = None,
-    query: Annotated[str | None, typer.Option(help="Rank voxels by how much they answer to a text.")] = None,
+    query: Annotated[str | None, typer.Option(help="Rank voxels (of a --roi, a --noun) by how they answer to a text.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Methods and controls side by side, on held-out responses.")] = False,
     images: Annotated[bool, typer.Option("--images", help="Images made (for a --voxel or --roi), best first.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None,
@@ -113,9 +113,10 @@ def show(
     from scuba_ray.report.image_table import image_table
     from scuba_ray.report.render import render
 
-    region = roi if roi is not None else noun
-    if sum(choice is not None for choice in (voxel, region, query)) > 1 or (compare and (voxel, noun, query) != (None,) * 3):
-        raise typer.BadParameter("give one of --voxel, --query, and --roi or --noun or both; --compare goes with --roi only")
+    if voxel is not None and (roi, noun, query) != (None,) * 3:
+        raise typer.BadParameter("--voxel goes with none of --roi, --noun and --query")
+    if compare and (voxel, noun, query) != (None,) * 3:
+        raise typer.BadParameter("--compare goes with --roi only")
     if images and (compare or query is not None or noun is not None):
         raise typer.BadParameter("--images goes with --voxel or --roi only")
     folder, config = finished(run)
@@ -129,7 +130,7 @@ def show(
     elif voxel is not None:
         table = tables.voxel_details(folder, voxel)
     elif query is not None:
-        table = tables.query(folder, config, query, limit=limit)
+        table = tables.query(folder, config, query, roi=roi, noun=noun, limit=limit)
     else:
         table = tables.voxel_table(folder, roi=roi, noun=noun, limit=limit)
     print(render(table, form, width=width, spare=SPARE), end="")

@@ -1,12 +1,15 @@
-"""What a run's analyses say of one voxel, for the terminal; nothing of analyses that the run does not have."""
+"""What a run's analyses and scores say of one voxel, for the terminal; nothing of tables that the run does not have."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from scuba_ray.analyses.embedding_map import COLOURS
+from scuba_ray.tables.schemas import WHOLE_BANK
+from scuba_ray.tables.ways import CONTROLS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +46,28 @@ def analysed_items(run: RunFolder, subject: str, backbone: str, voxel: int) -> l
             colour = "".join(f"{round(255 * row[name]):02X}" for name in COLOURS)
             items.append(("embedding map", f"#{colour} ({row['method']} fitted on {row['fitted_on']})"))
     return items
+
+
+def scored_items(run: RunFolder, subject: str, backbone: str, voxel: int) -> list[tuple[str, str]]:
+    """Held-out r of the voxel's whole-bank captions by each judge, the best first; controls last, with what they said."""
+    own = own_rows(run, "scores", subject, backbone)
+    if own is None:
+        return []
+    whole = pc.and_(pc.equal(own["partition"], WHOLE_BANK), pc.equal(own["rank"], 0))
+    by_method: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in own.filter(pc.and_(whole, pc.equal(own["voxel_id"], voxel))).to_pylist():
+        by_method[row["method"]].append(row)
+    items = []
+    for method, rows in by_method.items():
+        known = [row for row in rows if row["heldout_r"] is not None]
+        values = ", ".join(
+            f"{row['heldout_r']:.3f} by {row['judge']}" for row in sorted(known, key=lambda row: row["judge"] != "own")
+        )
+        text = f"“{rows[0]['caption']}”: " if method in CONTROLS else ""
+        best = max((row["heldout_r"] for row in known), default=-1)
+        what = f"held-out r, {'control ' if text else ''}{method}"
+        items.append((bool(text), -best, what, f"{text}{values or 'not known'}"))
+    return [(what, value) for _, _, what, value in sorted(items)]
 
 
 def own_rows(run: RunFolder, table: str, subject: str, backbone: str) -> pa.Table | None:

@@ -1,7 +1,7 @@
 """What speaks for and against a voxel's captions, as columns for the page: scores beside controls, bands, nouns' support.
 
 Columns are packed (`report.packed`): the page unpacks them when the first voxel is opened. For 40,000 voxels a method and judge
-costs 107 kB, a banded fit 540 kB, and support about 6 bytes for each noun of a caption.
+costs 107 kB, the captions of a control 213 kB, a banded fit 540 kB, and support about 6 bytes for each noun of a caption.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.report.packed import base64_of, steps
+from scuba_ray.report.payload import Texts
 from scuba_ray.tables.schemas import WHOLE_BANK
-from scuba_ray.tables.ways import MOST_FREQUENT, SHUFFLED, TOP_IMAGE, WITHIN_ROI
+from scuba_ray.tables.ways import CONTROLS
 
 if TYPE_CHECKING:
     from scuba_ray.tables.store import RunFolder
 
-CONTROLS = (WITHIN_ROI, SHUFFLED, MOST_FREQUENT, TOP_IMAGE)
 _BANDS = ("r2_joint", "unique_first", "shared", "unique_second", "p_unique_first")
 _VERDICTS = {False: 0, True: 1, None: 2}
 
 
-def evidence(run: RunFolder, one: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores, bands and support of one set of `payload.voxel_sets`; empty where the run has no such table."""
-    return {"judged": _judged(run, one), "bands": _bands(run, one), "support": _support(run, one)}
+def evidence(run: RunFolder, one: Mapping[str, Any], texts: Texts) -> dict[str, Any]:
+    """Scores, bands and support of one set of `payload.voxel_sets`; empty where the run has no such table.
+
+    Captions of controls are added to `texts`.
+    """
+    return {"judged": _judged(run, one, texts), "bands": _bands(run, one), "support": _support(run, one)}
 
 
 def _own(run: RunFolder, table: str, columns: Sequence[str], one: Mapping[str, Any]) -> pa.Table | None:
@@ -38,25 +41,34 @@ def _own(run: RunFolder, table: str, columns: Sequence[str], one: Mapping[str, A
     return rows.filter(pc.and_(pc.equal(rows["subject"], one["subject"]), pc.equal(rows["backbone"], one["backbone"])))
 
 
-def _judged(run: RunFolder, one: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Held-out r of whole-bank captions, a column per judge and method: the best on average first, controls last."""
-    rows = _own(run, "scores", ("partition", "method", "rank", "judge", "heldout_r"), one)
+def _judged(run: RunFolder, one: Mapping[str, Any], texts: Texts) -> list[dict[str, Any]]:
+    """Held-out r of whole-bank captions, a column per judge and method: the best on average first, controls last.
+
+    What a control said of each voxel stands with its first judge, as numbers of texts; methods' own captions are on the page.
+    """
+    rows = _own(run, "scores", ("partition", "method", "rank", "judge", "caption", "heldout_r"), one)
     if rows is None:
         return []
     rows = rows.filter(pc.and_(pc.equal(rows["partition"], WHOLE_BANK), pc.equal(rows["rank"], 0)))
     columns: dict[tuple[str, str], dict[int, float | None]] = defaultdict(dict)
-    names = ("judge", "method", "voxel_id", "heldout_r")
-    for judge, method, voxel, value in zip(*(rows[name].to_pylist() for name in names), strict=True):
+    said: dict[str, dict[int, int]] = defaultdict(dict)
+    names = ("judge", "method", "voxel_id", "caption", "heldout_r")
+    for judge, method, voxel, caption, value in zip(*(rows[name].to_pylist() for name in names), strict=True):
         columns[judge, method][voxel] = value
+        if method in CONTROLS:
+            said[method][voxel] = texts.add(caption)
     means = {key: np.mean([value for value in own.values() if value is not None] or [-1]) for key, own in columns.items()}
     # the captioned backbone itself first: the others are named after their model
     judges = sorted({judge for judge, _ in columns}, key=lambda judge: (judge != "own", judge))
     order = sorted(columns, key=lambda key: (judges.index(key[0]), key[1] in CONTROLS, -means[key]))
-    return [
-        {"judge": judge, "method": method, "control": method in CONTROLS,
-         "r": steps(columns[judge, method].get(voxel) for voxel in one["voxel"])}
-        for judge, method in order
-    ]  # fmt: skip
+    found: list[dict[str, Any]] = []
+    for judge, method in order:
+        entry = {"judge": judge, "method": method, "control": method in CONTROLS}
+        entry["r"] = steps(columns[judge, method].get(voxel) for voxel in one["voxel"])
+        if texts_of := said.pop(method, None):
+            entry["said"] = base64_of(np.array([texts_of.get(voxel, -1) for voxel in one["voxel"]]), "<i4")
+        found.append(entry)
+    return found
 
 
 def _bands(run: RunFolder, one: Mapping[str, Any]) -> list[dict[str, Any]]:

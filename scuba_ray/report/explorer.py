@@ -28,6 +28,7 @@ from scuba_ray.report import (
     page,
     palette,
     payload,
+    regions,
     summary,
     surface,
     thumbnails,
@@ -81,8 +82,8 @@ def gather(
     projections = run.read("projections", columns=list(PROJECTION_COLUMNS))
     colours = _colours(voxels)
     texts, images = payload.Texts(), payload.Texts()
-    regions = {name: number for number, name in enumerate(colours)}
-    sets = payload.voxel_sets(voxels, captions, projections, regions=regions, texts=texts, images=images)
+    numbers = {name: number for number, name in enumerate(colours)}
+    sets = payload.voxel_sets(voxels, captions, projections, regions=numbers, texts=texts, images=images)
     truth = run.read(RECOVERY) if run.keys(RECOVERY) else None
     geometries = _geometries(config)
     named = found.nouns_of(run)
@@ -94,7 +95,8 @@ def gather(
         one["geometry"], one["no_surface"] = geometries["subjects"].get(one["subject"], (None, "it is not in the configuration"))
         one["overview"] = summary.overview(one, len({caption for caption in one["caption"] if caption >= 0}))
         one["maps"] = [*summary.maps(one), *found.maps(run, one, named)]
-        one.update(evidence.evidence(run, one))
+        one.update(evidence.evidence(run, one, texts))
+        one["about"] = regions.regions_about(run, one, numbers, images)
         one["targets"] = made.targets.get((one["subject"], one["backbone"]), [])
         one["synthesis"] = image_payload.figures(judged, one["subject"], one["backbone"]) if judged is not None else []
         one["planted"] = summary.planted(truth, one, _method(one)) if truth is not None else None
@@ -159,8 +161,9 @@ def _thumbnails(
         return {"none": str(error)}
     uris = dict(zip(named["image_id"].to_pylist(), named["uri"].to_pylist(), strict=True))
     known = {number: uris[name] for number, name in enumerate(images) if name in uris and name not in unwanted}
-    order = thumbnails.by_use([one["nearest"] for one in sets], payload.NEAREST)
-    return thumbnails.sheets(order, known, source, budget, blurred=config.report.bank == "blur")
+    parts = [image for one in sets for image in regions.part_pictures(one["about"])]
+    order = dict.fromkeys((*parts, *thumbnails.by_use([one["nearest"] for one in sets], payload.NEAREST)))
+    return thumbnails.sheets(list(order), known, source, budget, blurred=config.report.bank == "blur")
 
 
 def _left_out(path: str | None) -> set[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from scuba_ray.tables.fingerprint import fingerprint
 
 SCRIPTS = (
-    "data", "colour", "found", "turning", "surface", "pick", "overlay", "stage", "table", "images", "panel", "evidence",
+    "data", "colour", "found", "turning", "surface", "pick", "overlay", "stage", "table", "images", "panel", "region", "evidence",
     "neighbours", "filters", "sections", "figures", "query", "app",
 )  # fmt: skip
 """Parts of the page's script, in the order they are joined; together they are one function, so nothing is global."""

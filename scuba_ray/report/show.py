@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.errors import ConfigError
-from scuba_ray.report.analysed import analysed_items
+from scuba_ray.report.analysed import analysed_items, scored_items
 from scuba_ray.report.compare import SUPPORT
 from scuba_ray.report.image_table import image_items
-from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, Key, captioned, headline, keys, voxel_rows
+from scuba_ray.report.joined import CAPTION_COLUMNS, PROJECTION_COLUMNS, Key, captioned, keys, voxel_rows
 from scuba_ray.report.known import known_names
 from scuba_ray.tables.columns import matrix, numbers
 from scuba_ray.tables.schemas import SIGNIFICANT
@@ -52,17 +52,19 @@ def voxel_table(run: RunFolder, *, roi: str | None = None, noun: str | None = No
     ConfigError
         If no voxel of the run is in `roi`, or no caption (in `roi`) names `noun`; the message names what there is.
     """
-    rows = voxel_rows(run, _TABLE)
-    rois = rows["rois"].to_pylist()
+    rows = _named_rois(_narrowed(voxel_rows(run, _TABLE), roi, noun)).sort_by([("r2", "descending"), ("voxel_id", "ascending")])
+    return rows if limit is None else rows.slice(0, limit)
+
+
+def _narrowed(rows: pa.Table, roi: str | None, noun: str | None) -> pa.Table:
+    """Rows of `voxel_rows` in a region whose caption names a noun. Raises ConfigError if there is none."""
     if roi is not None:
+        rois = rows["rois"].to_pylist()
         known = {name for names in rois for name in names or ()}
         if roi not in known:
             raise ConfigError(f"no voxel of this run is in ROI {roi!r}; {known_names(roi, known, 'regions')}")
         rows = rows.filter(pa.array([roi in (names or ()) for names in rois]))
-    if noun is not None:
-        rows = _naming(rows, noun, "this run" if roi is None else f"ROI {roi!r}")
-    rows = _named_rois(rows).sort_by([("r2", "descending"), ("voxel_id", "ascending")])
-    return rows if limit is None else rows.slice(0, limit)
+    return rows if noun is None else _naming(rows, noun, "this run" if roi is None else f"ROI {roi!r}")
 
 
 def _naming(rows: pa.Table, noun: str, where: str) -> pa.Table:
@@ -81,8 +83,8 @@ def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
     """Everything the run knows about one voxel, as rows of (subject, backbone, item, value).
 
     One block of rows per subject and backbone that has the voxel: its place, regions and scores; what banded fits say; the
-    caption of every partition, method and concept; what analyses say of it; the images made for it; what the projection averaged
-    and the nearest bank images with their cosines.
+    caption of every partition, method and concept; held-out scores of captions, and of controls with their texts; what analyses
+    say of it; the images made for it; what the projection averaged and the nearest bank images with their cosines.
 
     Raises
     ------
@@ -107,6 +109,7 @@ def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
         unsupported = [row for row in judged if row["supported"] is False and _is_of(row, voxel)]
         for row in _same(captions, voxel):
             items.append(_caption(row, unsupported))
+        items += scored_items(run, subject, backbone, voxel_id)
         items += analysed_items(run, subject, backbone, voxel_id)
         items += image_items(run, subject, backbone, voxel_id)
         for row in _same(projections, voxel):
@@ -115,7 +118,9 @@ def voxel_details(run: RunFolder, voxel_id: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=_DETAILS)
 
 
-def query(run: RunFolder, config: RunConfig, text: str, *, limit: int | None = None) -> pa.Table:
+def query(
+    run: RunFolder, config: RunConfig, text: str, *, roi: str | None = None, noun: str | None = None, limit: int | None = None
+) -> pa.Table:
     """Rank voxels by how much they answer to a text: cosine(weights, text embedding), largest first.
 
     Voxels that predict held-out images (q < .05) come before all others: weights fitted to noise can lie near any text. In a run
@@ -125,6 +130,14 @@ def query(run: RunFolder, config: RunConfig, text: str, *, limit: int | None = N
     product of weights and text embedding is the encoding model's own prediction of the response (BrainSCUBA, section 3.1, with
     a text in the picture's place).
 
+    Parameters
+    ----------
+    run, config
+        A run whose captions are made, and its configuration, which says where the text tower is.
+    text : str
+    roi, noun, limit : optional
+        As for `voxel_table`.
+
     Returns
     -------
     pa.Table
@@ -133,14 +146,17 @@ def query(run: RunFolder, config: RunConfig, text: str, *, limit: int | None = N
     Raises
     ------
     ConfigError
-        If the text is empty or the run holds a backbone that its configuration does not name.
+        If the text is empty, the run holds a backbone that its configuration does not name, or no voxel is left by `roi` and
+        `noun`; the message names what there is.
     """
     if not text.strip():
         raise ConfigError("the query is empty; give a few words, such as 'a plate of food'")
-    best = headline(run.read("captions", columns=list(CAPTION_COLUMNS)))
+    wanted = _narrowed(voxel_rows(run, _TABLE), roi, noun)
+    best = dict(zip(keys(wanted), wanted["caption"].to_pylist(), strict=True))
     pieces = []
     for key in captioned(run):
         voxels = run.read("voxels", key=key, columns=[*_TABLE, "q", "weight"])
+        voxels = voxels.filter(pa.array([one in best for one in keys(voxels)], pa.bool_()))
         text_D = _embedding(config, voxels["backbone"][0].as_py(), text) if voxels.num_rows else np.zeros(1, np.float32)
         pieces.append(with_cosines(voxels.drop_columns(["weight"]), voxels["weight"], text_D, best))
     return best_first(pa.concat_tables(pieces), limit)

@@ -18,6 +18,9 @@ MOST_FREQUENT = "most-frequent"
 TOP_IMAGE = "top-image"
 """Control: the caption of the one nearest bank image, made like other captions."""
 
+CONTROLS = (WITHIN_ROI, SHUFFLED, MOST_FREQUENT, TOP_IMAGE)
+"""Captions that were not made as a voxel's own."""
+
 BRAINDIVE = "braindive"
 """An image made by the gradient of voxels; images made from captions have the caption's method."""
 NATURAL_TOP_100 = "natural-top-100"

@@ -16,7 +16,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from scuba_ray.report.explorer import write_report
 from tests.browser.chromium import opened
 from tests.browser.test_explorer import choose, search
-from tests.report.analysed import HOSTILE_NOUN, write_evidence
+from tests.report.analysed import HOSTILE_NOUN, control_text, write_evidence
 from tests.report.synthetic import Written, write_run
 
 pytestmark = pytest.mark.browser
@@ -98,8 +98,10 @@ def test_the_panel_says_what_speaks_for_a_caption(page: Chrome) -> None:
     rows = {row.find_element(By.TAG_NAME, "th").text: [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
             for row in page.find_elements(By.CSS_SELECTOR, ".judged tbody tr")}  # fmt: skip
     assert rows == {
-        "brainscuba": ["0.50", "0.40"], "control: shuffled": ["0.00", "−0.10"], "control: most frequent": ["0.00", "−0.10"],
+        "brainscuba": ["0.50", "0.40"], f"control: shuffled\n“{control_text(150, 'shuffled')}”": ["0.00", "−0.10"],
+        f"control: most frequent\n“{control_text(150, 'most-frequent')}”": ["0.00", "−0.10"],
     }  # fmt: skip
+    assert "most frequent, the caption that most voxels have." in panel and not page.find_elements(By.CSS_SELECTOR, "#panel b")
     assert "the embedding alone 0.30" in panel and "low-level alone −0.05" in panel and "The baseline explains" not in panel
     choose(page, 106)
     assert "The baseline explains this voxel" in of(page, "panel").text

@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from scuba_ray.report.explorer import write_report
 from tests.browser.chromium import opened, settle
 from tests.browser.test_explorer import choose, pixel_of, point, ring, search
-from tests.report.analysed import HOSTILE_NOUN, colour_of, counts, part_of, person_share, write_analyses
+from tests.report.analysed import HOSTILE_NOUN, colour_of, counts, part_of, person_share, write_analyses, write_nouns
 from tests.report.synthetic import Written, write_run
 
 pytestmark = pytest.mark.browser
@@ -28,6 +28,7 @@ LIGHT, DARK = (253, 231, 37), (65, 68, 135)
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     made = write_run(tmp_path_factory.mktemp("page"), voxels=VOXELS, subjects=("subj01", "subj02"))
     write_analyses(made)
+    write_nouns(made)
     write_report(made.run, made.config)
     return made
 
@@ -155,11 +156,11 @@ def test_figures_and_steps_are_on_the_page_with_their_texts(page: Chrome) -> Non
     assert names == ["Cortex", "Voxels", "Recovery", "Figures", "Provenance"]
     figures = page.find_elements(By.CSS_SELECTOR, "#figures figure")
     titles = [figure.find_element(By.TAG_NAME, "h3").text for figure in figures]
-    assert titles == ["People", "Selectivity", "Parts of regions", "Embedding map"]
-    assert figures[0].find_element(By.TAG_NAME, "img").get_attribute("alt") == "People. faces 50%."
-    assert "RUN/analyses/person" in figures[0].find_element(By.TAG_NAME, "figcaption").text
+    assert titles == ["Nouns of regions", "People", "Selectivity", "Parts of regions", "Embedding map"]
+    assert figures[1].find_element(By.TAG_NAME, "img").get_attribute("alt") == "People. faces 50%."
+    assert "RUN/analyses/person" in figures[1].find_element(By.TAG_NAME, "figcaption").text
     page.find_element(By.XPATH, "//*[@id='figures']//button[text()='Embedding map']").send_keys(Keys.ENTER)
-    assert page.switch_to.active_element == figures[3]
+    assert page.switch_to.active_element == figures[4]
     page.find_element(By.XPATH, "//*[@id='provenance']//summary[starts-with(., 'steps')]").send_keys(Keys.ENTER)
     cells = page.find_element(By.CSS_SELECTOR, ".steps tbody tr").text
     assert cells == "fit 1.500"

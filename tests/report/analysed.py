@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from scuba_ray.analyses.clusters import CLUSTERS
 from scuba_ray.analyses.embedding_map import EMBEDDING_MAP
+from scuba_ray.analyses.nouns import NOUNS
 from scuba_ray.analyses.person import PERSON
 from scuba_ray.analyses.selectivity import SELECTIVITY, UNITS
 from scuba_ray.analyses.support import SUPPORT
@@ -16,6 +17,10 @@ from tests.report.synthetic import Written, finish
 
 SELECTION = "voxels with q < 0.05"
 HOSTILE_NOUN = "<b>noun</b>"
+EMPTY_REGION = "<i>nowhere</i>"
+"""A region that analyses name and no voxel is in."""
+PICTURES = (["image00.png", "image01.png"], ["image02.png", "image03.png", "image04.png"])
+"""Bank pictures of the two parts of faces."""
 
 
 def counts(voxel: int) -> bool:
@@ -48,9 +53,11 @@ def write_analyses(written: Written) -> None:
     ]
     common = {**key, "roi": "faces", "parts": 2, "stability": 0.75}
     clusters: list[dict[str, Any]] = [
-        {**common, "level": "part", "part": part, "voxels": 9, "nouns": nouns, "selection": SELECTION}
+        {**common, "level": "part", "part": part, "voxels": 9, "nouns": nouns, "noun_shares": [0.75, 0.5][: len(nouns)],
+         "image_ids": PICTURES[part], "image_cos": [0.5] * len(PICTURES[part]), "predicted_own": 1.5, "predicted_other": -0.25,
+         "selection": SELECTION}
         for part, nouns in enumerate((["man", "hat"], [HOSTILE_NOUN]))
-    ]
+    ]  # fmt: skip
     clusters.append({**key, "roi": "food", "level": "part", "voxels": 0, "note": "no voxel counts", "selection": SELECTION})
     embedding = []
     for voxel, rois in voxels:
@@ -71,6 +78,28 @@ def write_analyses(written: Written) -> None:
             finish(written.run, f"analyses/{name}", "run", pa.Table.from_pylist(rows, schema=schema))
 
 
+def write_nouns(written: Written) -> None:
+    """Add the analysis nouns of subj01: faces say two, words is one voxel, of two regions nothing is known."""
+    key = {"subject": "subj01", "backbone": "tiny", "tagger": "dictionary", "selection": SELECTION, "permuted": False}
+    man = {"noun": "man", "rank": 1, "count": 12, "share": 0.6, "expected": 0.4, "contrast": 0.5, "p": 1e-4, "q": 0.001}
+    rows: list[dict[str, Any]] = [
+        {**key, "roi": "all voxels", "voxels": 50, "noun": "man", "rank": 1, "count": 20, "share": 0.4, "expected": 0.4},
+        {**key, "roi": "faces", "voxels": 20, **man},
+        {**key, "roi": "faces", "voxels": 20, **man, "noun": HOSTILE_NOUN, "rank": 2, "share": 0.2, "contrast": 0.1, "q": 0.0},
+        {**key, "roi": "faces", "voxels": 20, **man, "noun": "permuted", "permuted": True},
+        {**key, "roi": "words", "voxels": 1, **man, "noun": "sign", "note": "one voxel: these are its own captions' words"},
+        {**key, "roi": "food", "voxels": 0, "note": "no voxel of this region counts (voxels with q < 0.05)"},
+        {**key, "roi": EMPTY_REGION, "voxels": 0, "note": "no voxel of this region counts (voxels with q < 0.05)"},
+    ]
+    with written.run.lock():
+        finish(written.run, "analyses/nouns", "run", pa.Table.from_pylist(rows, schema=NOUNS))
+
+
+def control_text(voxel: int, method: str) -> str:
+    """What a control said of a voxel."""
+    return f"{HOSTILE_NOUN} of all" if method == "most-frequent" else f"the caption of voxel {voxel + 1}"
+
+
 def heldout_r(voxel: int, method: str, judge: str) -> float | None:
     """Controls are worse by a half, the judge's by a tenth; voxel 110 has none."""
     worse = 0.5 * (method in {"shuffled", "most-frequent"}) + 0.1 * (judge != "own")
@@ -83,6 +112,7 @@ def write_evidence(written: Written) -> None:
     key = {"subject": "subj01", "backbone": "tiny"}
     scores = [
         {**key, "voxel_id": voxel, "partition": -1, "method": method, "rank": 0, "judge": judge,
+         "caption": "its own" if method == "brainscuba" else control_text(voxel, method),
          "heldout_r": heldout_r(voxel, method, judge)}
         for judge in ("judge", "own") for method in ("shuffled", "most-frequent", "brainscuba") for voxel in voxels
     ]  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 
 from scuba_ray.report.explorer import gather
 from scuba_ray.report.packed import MISSING, steps
-from tests.report.analysed import HOSTILE_NOUN, heldout_r, write_evidence
+from tests.report.analysed import HOSTILE_NOUN, control_text, heldout_r, write_evidence
 from tests.report.synthetic import Written, write_run
 
 
@@ -23,8 +23,13 @@ def proven(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 
 @pytest.fixture(scope="module")
-def one(proven: Written) -> Any:
-    return gather(proven.run, proven.config)["sets"][0]
+def data(proven: Written) -> Any:
+    return gather(proven.run, proven.config)
+
+
+@pytest.fixture(scope="module")
+def one(data: Any) -> Any:
+    return data["sets"][0]
 
 
 def unpacked(text: str, kind: str = "<i2") -> Any:
@@ -44,6 +49,13 @@ def test_scores_stand_beside_their_controls(one: Any) -> None:
         wanted = [heldout_r(voxel, entry["method"], entry["judge"]) for voxel in one["voxel"]]
         found = [None if step == MISSING else step / 1e4 for step in unpacked(entry["r"]).tolist()]
         assert found == pytest.approx([value if value is not None else None for value in wanted], abs=1e-4)
+
+
+def test_captions_of_controls_are_kept_once(data: Any, one: Any) -> None:
+    said = {entry["method"]: unpacked(entry["said"], "<i4").tolist() for entry in one["judged"] if "said" in entry}
+    assert set(said) == {"shuffled", "most-frequent"} and sum("said" in entry for entry in one["judged"]) == 2
+    for method, numbers in said.items():
+        assert [data["texts"][number] for number in numbers] == [control_text(voxel, method) for voxel in one["voxel"]]
 
 
 def test_bands_and_the_flag(one: Any) -> None:

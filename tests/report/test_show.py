@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,8 @@ from scuba_ray.report.compare import SPARE, comparison_table, for_people
 from scuba_ray.report.image_table import image_table
 from scuba_ray.report.render import render
 from scuba_ray.tables.columns import matrix
-from tests.report.synthetic import DIM, HOSTILE, Written
+from tests.report.analysed import control_text, write_evidence
+from tests.report.synthetic import DIM, HOSTILE, Written, write_run
 
 
 def test_voxel_table_is_sorted_by_r2(written: Written) -> None:
@@ -73,6 +75,19 @@ def test_voxel_details_of_concepts_and_of_nouns_without_support(evidenced: Writt
     assert items["caption, whole bank, lavca"] == "A photo of dog and fog. (unsupported: fog)"
 
 
+def test_voxel_details_hold_captions_against_controls(tmp_path: Path) -> None:
+    written = write_run(tmp_path, voxels=20)
+    write_evidence(written)
+    items = [(row["item"], row["value"]) for row in show.voxel_details(written.run, 115).to_pylist() if "held-out" in row["item"]]
+    assert items == [
+        ("held-out r, brainscuba", "0.150 by own, 0.050 by judge"),
+        ("held-out r, control most-frequent", f"“{control_text(115, 'most-frequent')}”: -0.350 by own, -0.450 by judge"),
+        ("held-out r, control shuffled", f"“{control_text(115, 'shuffled')}”: -0.350 by own, -0.450 by judge"),
+    ]
+    (silent, *_) = [row for row in show.voxel_details(written.run, 110).to_pylist() if "held-out" in row["item"]]
+    assert silent["value"] == "not known"
+
+
 def test_voxel_details_say_what_analyses_found(analysed: Written) -> None:
     rows = show.voxel_details(analysed.run, 105).to_pylist()
     items = {row["item"]: row["value"] for row in rows}
@@ -84,17 +99,26 @@ def test_voxel_details_say_what_analyses_found(analysed: Written) -> None:
     assert not [item for item in others if item.startswith(("person", "selectivity", "part of", "embedding map"))]
 
 
-def test_query_ranks_voxels_that_predict_by_cosine_of_weights(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+class Words:
+    """A text tower that answers with one direction, longer for a longer text."""
+
     text_D = torch.linspace(-1, 1, DIM)
 
-    class Words:
-        def load(self, device: str) -> Words:
-            return self
+    def load(self, device: str) -> Words:
+        return self
 
-        def embed_texts(self, texts: list[str]) -> torch.Tensor:
-            return text_D[None] * len(texts[0])
+    def embed_texts(self, texts: list[str]) -> torch.Tensor:
+        return self.text_D[None] * len(texts[0])
 
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scuba_ray.models.clip.make_backbone", lambda config: Words())
+
+
+@pytest.mark.usefixtures("words")
+def test_query_ranks_voxels_that_predict_by_cosine_of_weights(written: Written) -> None:
+    text_D = Words.text_D
     table = show.query(written.run, written.config, "a plate of food")
     voxels = written.run.read("voxels")
     weights_VD = matrix(voxels["weight"]).astype(np.float64)
@@ -106,6 +130,27 @@ def test_query_ranks_voxels_that_predict_by_cosine_of_weights(written: Written, 
     assert table["voxel_id"][0].as_py() == 100 + int(np.where(predicts_V, cosine_V, -2).argmax())
     with pytest.raises(ConfigError, match="empty"):
         show.query(written.run, written.config, "  ")
+
+
+@pytest.mark.usefixtures("words")
+def test_a_query_is_asked_of_a_region_and_of_captions_with_a_noun(written: Written) -> None:
+    everyone = show.query(written.run, written.config, "a plate of food").to_pylist()
+    faces = [row for row in everyone if row["roi"] == "faces"]
+    assert show.query(written.run, written.config, "a plate of food", roi="faces").to_pylist() == faces, "the same order"
+    hats = [row for row in faces if "hat (" in row["caption"]]
+    asked = ["show", written.run.location, "--query", "a plate of food", "--roi", "faces", "--noun", "hats", "--format", "json"]
+    assert 0 < len(hats) < len(faces) and json.loads(CliRunner().invoke(app, [*asked, "--limit", "2"]).stdout) == hats[:2]
+    with pytest.raises(ConfigError, match="no voxel of this run is in ROI 'V1'; regions: bodies, faces, food, places, words"):
+        show.query(written.run, written.config, "food", roi="V1")
+    with pytest.raises(ConfigError, match="no caption in ROI 'food' names 'man'; nouns: "):
+        show.query(written.run, written.config, "food", roi="food", noun="man")
+
+
+@pytest.mark.usefixtures("words")
+def test_no_table_is_wider_than_80_columns(evidenced: Written) -> None:
+    for options in (["--query", "food"], ["--query", "food", "--roi", "faces"], ["--voxel", "102"], ["--roi", "faces"], []):
+        result = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["show", evidenced.run.location, *options])
+        assert result.exit_code == 0 and max(map(len, result.stdout.splitlines())) <= 80
 
 
 def test_query_skips_voxels_without_weights() -> None:
@@ -161,7 +206,10 @@ def test_every_table_comes_as_json_and_as_csv(evidenced: Written, options: tuple
 
 
 def test_choices_that_contradict_each_other_are_refused(written: Written) -> None:
-    for options in (["--noun", "man", "--voxel", "101"], ["--noun", "man", "--compare"], ["--noun", "man", "--images"]):
+    for options in (
+        ["--noun", "man", "--voxel", "101"], ["--query", "man", "--voxel", "101"], ["--roi", "faces", "--voxel", "101"],
+        ["--noun", "man", "--compare"], ["--query", "man", "--compare"], ["--noun", "man", "--images"],
+    ):  # fmt: skip
         assert CliRunner().invoke(app, ["show", written.run.location, *options]).exit_code == 2
 
 

@@ -1,6 +1,6 @@
 // The page's state (which set, which colours, which voxel, which filter) and what follows when it changes.
 
-const state = { set: null, map: "roi", row: -1, hidden: new Set(), ...ALL_PASS };
+const state = { set: null, map: "roi", row: -1, region: null, hidden: new Set(), ...ALL_PASS };
 let stage = null;
 const surfaces = [];
 const table = new VoxelTable({ choose: (row) => choose(row, { reveal: true }) });
@@ -12,7 +12,7 @@ function refilter() {
   const { set } = state;
   const rows = [];
   const passes = passing(set, state);
-  drawFilters(set, state, () => { legend(); refilter(); });
+  drawFilters(set, state, regionsChanged);
   for (let row = 0; row < set.voxel.length; row++) if (passes(row)) rows.push(row);
   state.passing = new Uint8Array(set.voxel.length);
   for (const row of rows) state.passing[row] = 1;
@@ -22,6 +22,16 @@ function refilter() {
   $("clear").hidden = $("filtered").hidden = rows.length === set.voxel.length;
   $("filtered-said").textContent = `${rows.length.toLocaleString("en")} of ${several(set.voxel.length, "voxel passes", "voxels pass")} the filters; the others are faint.`;
   repaint();
+}
+
+/** The filter's regions have changed: where it leaves one, the panel says what that is about, unless it shows a voxel. */
+function regionsChanged() {
+  legend();
+  refilter();
+  const { set, row, region, hidden } = state;
+  const only = onlyRegion(set, hidden);
+  const about = set.about.find((one) => one.region != null && one.region === only);
+  if (row < 0 && (about || region)) showRegion(about?.name ?? region);
 }
 
 function repaint() {
@@ -57,18 +67,57 @@ function legend() {
   if (noun && document.activeElement !== $("noun")) $("noun").value = noun.word;
   drawLegend($("legend"), state.set, state.map, state.hidden, (roi) => {
     if (!state.hidden.delete(roi)) state.hidden.add(roi);
-    legend();
-    refilter();
-  });
+    regionsChanged();
+  }, showRegion);
+}
+
+/** Say in the panel what a region of the set is about; null for none. */
+function showRegion(name) {
+  const { set } = state;
+  const about = set.about.find((one) => one.name === name);
+  if (!about) {
+    choose(-1);
+    return;
+  }
+  if (state.row >= 0) choose(-1);
+  state.region = name;
+  $("to-panel").hidden = false;
+  $("to-panel").textContent = `↓ What ${name} is about`;
+  drawRegion($("panel"), set, about, { ...acts, shownAlone: onlyRegion(set, state.hidden) });
+  const nouns = (about.nouns?.top ?? []).slice(0, 3).map(({ noun }) => noun).join(", ");
+  const said = `${name}: ${countText(set, rowsOf(set, about))}${nouns ? `; it says ${nouns}` : ""}`;
+  if ($("live").textContent !== said) $("live").textContent = said;  // a slider that moves does not say it again
+}
+
+/** What the panel's controls do. */
+const acts = {
+  choose: (row) => choose(row, { reveal: true }),
+  region: showRegion,
+  only: (region) => { state.hidden = new Set(regionsOf(state.set).filter((roi) => roi !== region)); regionsChanged(); showStage(region); },
+  everything: () => { state.hidden.clear(); regionsChanged(); },
+  paint: (key, region) => { colourBy(key); repaint(); showStage(region); },
+  noun: (word) => { colourBy("noun"); nameNoun(word); legend(); showStage(); },
+};
+
+/** Bring the cortex into sight (on a narrow screen the panel is below it), turned to where most of a region is, if one is given. */
+function showStage(region) {
+  const { set } = state;
+  $("cortex").scrollIntoView({ block: "nearest" });
+  if (region == null || !stage || set.geometry == null) return;
+  const side = bestSide(set, surfaces[set.geometry], (row) => set.rois[row].includes(region));
+  stage.side(side);
+  markSide(side);
 }
 
 /** Make a voxel the chosen one; -1 for none. */
 function choose(row, { reveal = false, scroll = true } = {}) {
   const { set } = state;
-  state.row = row;
+  Object.assign(state, { row, region: null });
   table.select(row, scroll);
-  drawPanel($("panel"), set, row, surfaces[set.geometry], (other) => choose(other, { reveal: true }), () => choose(-1));
+  drawPanel($("panel"), set, row, surfaces[set.geometry], acts);
   $("live").textContent = row < 0 ? "" : `Voxel ${set.voxel[row]}, ${roiText(set, row) || "no region"}: ${captionOf(set, row) ?? "no caption"}`;
+  $("to-panel").hidden = row < 0;
+  $("to-panel").textContent = row < 0 ? "" : `↓ Voxel ${set.voxel[row]}: ${captionOf(set, row) ?? "no caption"}`;
   if (!stage) return;
   const place = row < 0 ? null : set.place[row];
   stage.lifted.chosen = place;
@@ -122,15 +171,15 @@ function markSide(name) {
   if (name) mark($("sides"), name);
 }
 
-/** The side from which most voxels face the viewer. */
-function bestSide(set, hemispheres) {
+/** The side from which most of these voxels face the viewer. */
+function bestSide(set, hemispheres, isWanted = () => true) {
   const view = Object.keys(hemispheres[0].views)[0];
   const facing = Object.keys(SIDES).map((name) => {
     let count = 0;
     set.rowsAt.forEach((byVertex, h) => {
       const m = matrix(fromRows(SIDES[name].rows), h > 0);
       const { normals } = hemispheres[h].views[view];
-      for (const v of byVertex.keys()) count += turned(m, normals[3 * v], normals[3 * v + 1], normals[3 * v + 2])[2] > 0.4;
+      for (const [v, rows] of byVertex) if (rows.some(isWanted)) count += turned(m, normals[3 * v], normals[3 * v + 1], normals[3 * v + 2])[2] > 0.4;
     });
     return [count, name];
   });
@@ -150,6 +199,7 @@ function openNumber(number) {
   const silent = set.caption.filter((caption) => caption < 0).length;
   const said = silent ? `${several(silent, "voxel has", "voxels have")} no caption` : "a caption for every voxel";
   $("subtitle").textContent = `Subject ${set.subject} · backbone ${set.backbone} · ${said}`;
+  drawCautions($("cautions"), set);
   drawOverview($("overview"), set);
   drawSections($("sections"), set);
   drawNavigation();
@@ -213,7 +263,9 @@ function start() {
   buttons($("sides"), Object.entries(SIDES).map(([key, { label }]) => [key, label]), (side) => { stage.side(side); mark($("sides"), side); });
   $("zoom-in").addEventListener("click", () => stage.enlarge(1.3));
   $("zoom-out").addEventListener("click", () => stage.enlarge(1 / 1.3));
-  listenToFilters(state, () => { legend(); refilter(); });
+  listenToFilters(state, regionsChanged);
+  $("to-panel").addEventListener("click", () => { $("panel").scrollIntoView({ block: "start" }); $("panel").querySelector("h2").focus({ preventScroll: true }); });
+  $("panel").addEventListener("keydown", (event) => { if (event.key === "Escape") choose(-1); });
   $("download").addEventListener("click", () => {
     const link = make("a", { href: URL.createObjectURL(new Blob([table.csv()], { type: "text/csv" })), download: `${state.set.subject}-captions.csv` });
     link.click();

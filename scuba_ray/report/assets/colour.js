@@ -62,8 +62,8 @@ function paint(set, h, count, mapKey, passes) {
   return colours;
 }
 
-/** The legend under the cortex: regions as switches, a scale with its unit and range, or what an analysis found. */
-function drawLegend(element, set, mapKey, hidden, toggle) {
+/** The legend under the cortex: regions as switches (each with a way to its view), a scale with its unit and range, or what an analysis found. */
+function drawLegend(element, set, mapKey, hidden, toggle, explain) {
   if (mapKey !== "roi") {
     const map = set.maps.find((one) => one.key === mapKey);
     if (map.kind) {
@@ -92,7 +92,10 @@ function drawLegend(element, set, mapKey, hidden, toggle) {
     const swatch = make("span", { class: "swatch", style: `background:${region.colour}` });
     const children = [swatch, make("span", { text: region.name }), make("span", { class: "quiet", text: count.toLocaleString("en") })];
     const title = `Show or hide ${region.name}`;
-    return make("button", { type: "button", class: "chip", "aria-pressed": !hidden.has(roi) ? "true" : "false", title, children, on: { click: () => toggle(roi) } });
+    const chip = make("button", { type: "button", class: "chip", "aria-pressed": !hidden.has(roi) ? "true" : "false", title, children, on: { click: () => toggle(roi) } });
+    if (roi < 0) return chip;
+    const label = `What ${region.name} is about`;
+    return make("span", { class: "chip-pair", children: [chip, make("button", { type: "button", class: "about", text: "i", title: label, "aria-label": label, on: { click: () => explain(region.name) } })] });
   });
-  element.replaceChildren(...chips);
+  replaced(element, chips);
 }

@@ -18,6 +18,22 @@ function make(tag, { text, children, on, ...attributes } = {}) {
   return element;
 }
 
+/** Replace what an element holds; the focus stays on the control in the same place. */
+function replaced(element, children) {
+  const controls = () => [...element.querySelectorAll("button, input")];
+  const at = controls().indexOf(document.activeElement);
+  element.replaceChildren(...children);
+  if (at >= 0) controls()[at]?.focus();
+}
+
+/** Fill a panel anew, from its top; a focus that was in it goes to its heading instead of getting lost. */
+function refill(element, children) {
+  const inside = element.contains(document.activeElement);
+  element.replaceChildren(...children.filter((child) => child != null));
+  element.scrollTop = 0;
+  if (inside) element.querySelector("h2").focus();
+}
+
 /** A number to three decimals (or fewer where it is large); a dash where there is none. */
 function shown(value, digits = 3) {
   if (value == null) return "–";

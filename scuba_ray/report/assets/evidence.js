@@ -10,12 +10,26 @@ function stepOf(owner, name, row) {
   return steps === NO_NUMBER ? null : steps * STEP;
 }
 
+const CONTROLS = {
+  "shuffled-within-roi": "shuffled within roi, the caption of another voxel of the same regions",
+  shuffled: "shuffled, that of any other voxel",
+  "most-frequent": "most frequent, the caption that most voxels have",
+  "top-image": "top image, what the captioner says of the one nearest bank image",
+};
+
+/** What a control said of a voxel; null for a method of its own, and where nothing is known. */
+function controlText(one, row) {
+  if (!one.said) return null;
+  if (typeof one.said === "string") one.said = new Int32Array(bytes(one.said).buffer);
+  return DATA.texts[one.said[row]] ?? null;
+}
+
 /** Held-out correlation of the voxel's whole-bank captions, by method and judge, the controls below. */
 function judgedOf(set, row) {
   const judges = [...new Set(set.judged.map((one) => one.judge))];
   const columns = new Map();
   for (const one of set.judged) {
-    if (!columns.has(one.method)) columns.set(one.method, { control: one.control });
+    if (!columns.has(one.method)) columns.set(one.method, { control: one.control, said: controlText(one, row) });
     columns.get(one.method)[one.judge] = stepOf(one, "r", row);
   }
   const known = [...columns].filter(([, values]) => judges.some((judge) => values[judge] != null));
@@ -26,11 +40,15 @@ function judgedOf(set, row) {
   const heads = ["Caption of", ...judges.map((judge) => (judge === "own" ? "r, own" : `r, ${judge}`))];
   const head = make("tr", { children: heads.map((text, i) => make("th", { scope: "col", text, class: i ? "number" : "" })) });
   const lines = known.map(([method, values]) => make("tr", { class: values.control ? "control" : "", children: [
-    make("th", { scope: "row", text: values.control ? `control: ${method.replaceAll("-", " ")}` : method }),
+    make("th", { scope: "row", children: [
+      make("span", { text: values.control ? `control: ${method.replaceAll("-", " ")}` : method, title: CONTROLS[method] }),
+      values.said == null ? null : make("span", { class: "said", text: `“${values.said}”` }),
+    ] }),
     ...judges.map((judge) => make("td", { class: "number", text: twoPlaces(values[judge]) })),
   ] }));
   return [make("h3", { text: "Held-out scores of captions" }), make("p", { class: "quiet small", text: note }),
-    make("table", { class: "captions judged", children: [make("thead", { children: [head] }), make("tbody", { children: lines })] })];
+    make("table", { class: "captions judged", children: [make("thead", { children: [head] }), make("tbody", { children: lines })] }),
+    ...(known.some(([, values]) => values.control) ? [make("p", { class: "quiet small", text: `Controls are texts that were not made for this voxel: ${known.flatMap(([method]) => CONTROLS[method] ?? []).join("; ")}.` })] : [])];
 }
 
 const SECOND = { "low-level": "size, luminance, contrast and spatial frequencies", caption: "the pictures' captions" };

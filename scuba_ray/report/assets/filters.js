@@ -20,6 +20,18 @@ function passing(set, { hidden, words, noun, ceiling, r2, q }) {
 
 const sliderText = (key, value) => (value > ALL_PASS[key] ? value.toFixed(2).replace("-", "−") : "any");
 
+/** Numbers of the set's regions in the order they are listed; -1, voxels of none, comes last. */
+function regionsOf(set) {
+  const here = new Set(set.rois.flatMap((rois) => (rois.length ? rois : [-1])));
+  return [...here].sort((a, b) => (a < 0) - (b < 0) || a - b);
+}
+
+/** The number of the one region that the filter leaves, -1 for voxels of none; undefined where it leaves several, or all. */
+function onlyRegion(set, hidden) {
+  const kept = regionsOf(set).filter((roi) => !hidden.has(roi));
+  return hidden.size && kept.length === 1 ? kept[0] : undefined;
+}
+
 /** The controls as the state has them; the regions of the set, each a box to tick. */
 function drawFilters(set, filters, changed) {
   const { hidden } = filters;
@@ -28,8 +40,7 @@ function drawFilters(set, filters, changed) {
     $(`${key}-value`).textContent = sliderText(key, filters[key]);
   }
   $("q").value = String(filters.q);
-  const here = new Set(set.rois.flatMap((rois) => (rois.length ? rois : [-1])));
-  const all = [...here].sort((a, b) => (a < 0) - (b < 0) || a - b);
+  const all = regionsOf(set);
   const kept = all.filter((roi) => !hidden.has(roi));
   const name = (roi) => DATA.regions[roi]?.name ?? "no region";
   $("regions-said").textContent = kept.length === all.length ? "all" : kept.length === 1 ? name(kept[0]) : `${kept.length} of ${all.length}`;
@@ -39,9 +50,7 @@ function drawFilters(set, filters, changed) {
     return make("label", { children: [box, make("span", { class: "swatch", style: `background:${DATA.regions[roi]?.colour ?? NO_REGION}` }), name(roi)] });
   });
   const every = (text, rois) => make("button", { type: "button", text, on: { click: () => { hidden.clear(); for (const roi of rois) hidden.add(roi); changed(); } } });
-  const focused = document.activeElement.closest?.("#regions-boxes") ? [...$("regions-boxes").querySelectorAll("input, button")].indexOf(document.activeElement) : -1;
-  $("regions-boxes").replaceChildren(make("div", { class: "buttons", children: [every("All", []), every("None", all)] }), ...boxes);
-  if (focused >= 0) $("regions-boxes").querySelectorAll("input, button")[focused].focus();
+  replaced($("regions-boxes"), [make("div", { class: "buttons", children: [every("All", []), every("None", all)] }), ...boxes]);
 }
 
 /** Listen to the controls; `set()` is the set shown, `changed` follows every change of `filters`. */

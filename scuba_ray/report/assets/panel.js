@@ -30,25 +30,29 @@ function thumbnail(image) {
   });
 }
 
-function drawPanel(element, set, row, surface, choose, close) {
+function panelHead(title, label, close) {
+  const closer = make("button", { type: "button", class: "close", text: "×", "aria-label": label, on: { click: close } });
+  return make("div", { class: "panel-head", children: [make("h2", { tabindex: -1, text: title }), closer] });
+}
+
+/** `acts` as in region.js. */
+function drawPanel(element, set, row, surface, acts) {
   if (row < 0) {
-    element.replaceChildren(
-      make("h2", { text: "A voxel" }),
-      make("p", { class: "quiet", text: "Point at the cortex to read captions. Click a patch, or a row of the table, to see everything about that voxel here." }),
+    refill(element, [
+      make("h2", { tabindex: -1, text: "A voxel, or a region" }),
+      make("p", { class: "quiet", text: "Point at the cortex to read captions. Click a patch, or a row of the table, to see everything about that voxel here; a region's name says what that region is about." }),
+      ...regionList(set, acts),
       make("ul", { class: "quiet hints", children: [
         make("li", { text: "Drag turns both hemispheres, one as the mirror image of the other; Shift and drag moves them." }),
         make("li", { text: "Click the cortex, then the wheel zooms; double-click shows the whole again." }),
         make("li", { text: "Keys: arrows turn, + and − zoom, 0 resets. In the table, up and down go from voxel to voxel." }),
       ] }),
-    );
+    ]);
     return;
   }
-  const closer = make("button", { type: "button", class: "close", text: "×", "aria-label": "Close this voxel", on: { click: close } });
-  const region = DATA.regions[set.rois[row][0]];
-  const swatch = make("span", { class: "swatch", style: `background:${region ? region.colour : NO_REGION}` });
-  element.replaceChildren(
-    make("div", { class: "panel-head", children: [make("h2", { text: `Voxel ${set.voxel[row]}` }), closer] }),
-    make("p", { class: "where", children: [swatch, `${roiText(set, row) || "no region"} · ${placeText(set, row)}`] }),
+  refill(element, [
+    panelHead(`Voxel ${set.voxel[row]}`, "Close this voxel", () => acts.choose(-1)),
+    make("p", { class: "where", children: [...regionLinks(set, row, acts), ` · ${placeText(set, row)}`] }),
     make("blockquote", { class: "caption", text: captionOf(set, row) ?? "No caption: see its status below." }),
     ...planted(set, row),
     make("h3", { text: "Scores" }),
@@ -59,9 +63,16 @@ function drawPanel(element, set, row, surface, choose, close) {
     ...bandsOf(set, row),
     ...imagesOf(set, row),
     ...nearest(set, row),
-    ...neighboursOf(set, row, surface, choose),
-  );
-  element.scrollTop = 0;
+    ...neighboursOf(set, row, surface, acts.choose),
+  ]);
+}
+
+/** The names of a voxel's regions, each a way to the region's view. */
+function regionLinks(set, row, acts) {
+  const regions = set.rois[row].map((roi) => DATA.regions[roi]);
+  if (!regions.length) return [swatchOf(NO_REGION), "no region"];
+  return regions.flatMap(({ name, colour }, place) => [place ? ", " : null, swatchOf(colour),
+    make("button", { type: "button", class: "link", text: name, title: `What ${name} is about`, on: { click: () => acts.region(name) } })]).filter(Boolean);
 }
 
 function placeText(set, row) {
@@ -122,15 +133,18 @@ function captions(set, row) {
   return blocks;
 }
 
+/** A bank image with its name and its cosine with what it is nearest to. */
+function pictureOf(image, cosine) {
+  const name = DATA.images[image];
+  const picture = thumbnail(image) ?? make("span", { class: "thumbnail none", text: "no picture" });
+  const label = make("figcaption", { children: [make("span", { class: "name", text: name, title: name }), make("span", { text: `cos ${shown(cosine, 2)}` })] });
+  return make("figure", { children: [picture, label] });
+}
+
 function nearest(set, row) {
   const figures = [];
   for (let i = DATA.nearest * row; i < DATA.nearest * (row + 1); i++) {
-    const image = set.nearest[i];
-    if (image < 0) continue;
-    const name = DATA.images[image];
-    const picture = thumbnail(image) ?? make("span", { class: "thumbnail none", text: "no picture" });
-    const label = make("figcaption", { children: [make("span", { class: "name", text: name, title: name }), make("span", { text: `cos ${shown(set.nearest_cos[i], 2)}` })] });
-    figures.push(make("figure", { children: [picture, label] }));
+    if (set.nearest[i] >= 0) figures.push(pictureOf(set.nearest[i], set.nearest_cos[i]));
   }
   if (!figures.length) return [];
   return [make("h3", { text: "Nearest images of the bank" }), make("div", { class: "nearest", children: figures }),

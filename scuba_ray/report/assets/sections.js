@@ -7,6 +7,18 @@ function drawOverview(element, set) {
   element.replaceChildren(...items);
 }
 
+/** What a reader should know before the numbers: the run's own warnings, and a set in which nothing is predicted. */
+function drawCautions(element, set) {
+  const known = set.scores.q.filter((q) => q != null);
+  const none = known.length && !known.some((q) => q < 0.05) ? ["No voxel predicts held-out images better than by chance (q < 0.05): captions of these voxels are of noise until shown otherwise, and analyses count none of them."] : [];
+  const left = DATA.quarantined ? [`${several(DATA.quarantined, "row", "rows")} could not be computed and stand in quarantine, with the reason (RUN/quarantine).`] : [];
+  const all = [...none, ...(DATA.run.warnings ?? []), ...left];
+  element.hidden = !all.length;
+  element.open = none.length > 0;
+  element.querySelector("summary").textContent = several(all.length, "caution", "cautions");
+  element.querySelector("ul").replaceChildren(...all.map((text) => make("li", { text })));
+}
+
 function drawSections(element, set) {
   element.replaceChildren(...recovery(set), ...synthesised(set), ...figures(), provenance());
 }

@@ -25,8 +25,8 @@ class VoxelTable {
       { ...score("r2"), name: "R²", title: "Share of held-out variance that the encoding model predicts" },
       { ...score("q"), name: "q", title: "Permutation p after Benjamini and Hochberg's correction" },
     ];
-    if (set.planted) this.columns.push(words("planted", "Planted", (row) => set.planted.concept[row]));
     this.columns.push(words("caption", "Caption", (row) => captionOf(set, row)));
+    if (set.planted) this.columns.push(words("planted", "Planted", (row) => set.planted.concept[row]));
     this.set = set;
     this.#heads();
   }
@@ -38,7 +38,7 @@ class VoxelTable {
       const button = make("button", { type: "button", text: name + mark, title, on: { click: () => this.order(key) } });
       return make("th", { scope: "col", "aria-sort": now, class: `${key}${number ? " number" : ""}`, children: [button] });
     });
-    $("heads").replaceChildren(...heads);
+    replaced($("heads"), heads);
   }
 
   order(key) {
