@@ -17,7 +17,7 @@ from scuba_ray.report import export_surface, export_volume
 from scuba_ray.report.export_folder import check_replaceable, complete_folder
 from scuba_ray.report.export_maps import DESCRIPTIONS, Exported, exported
 from scuba_ray.report.export_tables import write_captions
-from scuba_ray.report.export_words import IGNORED, bids_labels, description, readme, regions_table
+from scuba_ray.report.export_words import IGNORED, REGIONS, bids_labels, description, readme, regions_table
 from scuba_ray.report.known import known_names
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from scuba_ray.tables.store import RunFolder
 
 WHAT = ("maps", "captions", "pycortex")
+NO_GRID = "no file says where a volume lies (shape and affine; in the layout `arrays` that is `grid` of dataset.json)"
+TEMPLATE = "https://templateflow.s3.amazonaws.com/tpl-fsaverage/tpl-fsaverage"
+"""Where BIDS' template archive keeps the surfaces of fsaverage."""
 
 
 @dataclass
@@ -41,8 +44,8 @@ class _Files:
     notes: list[str] = field(default_factory=list)
 
     def path(self, *entities: str, end: str) -> Path:
-        """`sub-X_ENTITIES_desc-Y_END` below the subject's folder."""
-        folder = self.folder / f"sub-{self.subject}" / "func"
+        """`sub-X_ENTITIES_desc-Y_END` below the subject's folder: regions in `anat`, where BIDS wants segmentations."""
+        folder = self.folder / f"sub-{self.subject}" / ("anat" if end.startswith(("dseg", "mask")) else "func")
         folder.mkdir(parents=True, exist_ok=True)
         return folder / "_".join([f"sub-{self.subject}", *entities, f"desc-{self.backbone}", end])
 
@@ -93,7 +96,7 @@ def export_run(
             write_captions(folder / "captions.csv", run, chosen)
         if "maps" in what:
             table = regions_table(export_surface.region_keys(chosen[0].colours), chosen[0].colours)
-            (folder / "regions_dseg.tsv").write_text(table, encoding="utf-8")
+            (folder / REGIONS).write_text(table, encoding="utf-8")
         (folder / "dataset_description.json").write_text(description(config, {one.subject for one in chosen}), encoding="utf-8")
         (folder / "README.md").write_text(readme(config, [name for name in WHAT if name in what], notes), encoding="utf-8")
         (folder / ".bidsignore").write_text("\n".join(IGNORED) + "\n", encoding="utf-8")
@@ -114,6 +117,8 @@ def _write_maps(files: _Files, config: RunConfig) -> None:
     on_surface, in_volume = (len(one.voxels) - one.voxels[name].null_count for name in ("vertex", "i"))
     if grid is not None and in_volume:
         _write_volume(files, grid)
+    elif in_volume and geometry is not None and on_surface:
+        files.notes.append(f"{one.subject}, {one.backbone}: no volumes, though {in_volume} voxels have i, j, k: {NO_GRID}")
     if geometry is not None and on_surface:
         _write_surface(files, geometry)
         if on_surface < len(one.voxels):
@@ -138,7 +143,7 @@ def _space(config: RunConfig, subject: str) -> tuple[Geometry | None, Grid | Non
         geometry, grid = dataset.geometry(), dataset.grid() if isinstance(dataset, Gridded) else None
     except ScubaError as error:
         return None, None, f"its data set cannot be opened: {error}"
-    return geometry, grid, "its voxels have no vertex of a surface, and no file says where a volume lies (shape and affine)"
+    return geometry, grid, f"its voxels have no vertex of a surface, and {NO_GRID}"
 
 
 def _write_surface(files: _Files, geometry: Geometry) -> None:
@@ -154,7 +159,9 @@ def _write_surface(files: _Files, geometry: Geometry) -> None:
             _sidecar(path, ".func.gii", {"Maps": shown, "VertexRule": export_surface.MEAN})
             path = files.path(f"hemi-{letter}", space, end="dseg.label.gii")
             export_surface.write_labels(path, hemi, geometry.space, labels, one.colours)
-            _sidecar(path, ".label.gii", {"Description": "regions", "VertexRule": export_surface.BEST})
+            reference = _reference(geometry, letter)
+            about = {"Description": "regions", "VertexRule": export_surface.BEST, "SpatialReference": reference}
+            _sidecar(path, ".label.gii", about)
     if "pycortex" in files.what:
         is_coarse = all(len(first[hemi][0]) == FSAVERAGE5_VERTICES for hemi in export_surface.HEMISPHERES)
         nearest = [nearest_of_fsaverage5(hemi) for hemi in export_surface.HEMISPHERES] if is_coarse else None
@@ -175,11 +182,19 @@ def _write_volume(files: _Files, grid: Grid) -> None:
         export_volume.write_volume(path, values, grid, f"{name}: {DESCRIPTIONS[name]}")
         _sidecar(path, ".nii.gz", {"Description": DESCRIPTIONS[name], "Column": name})
     labels = export_volume.first_regions(one, grid)
-    export_volume.write_volume(files.path(space, end="dseg.nii.gz"), labels, grid, "number of the first region")
+    path = files.path(space, end="dseg.nii.gz")
+    export_volume.write_volume(path, labels, grid, "number of the first region")
+    _sidecar(path, ".nii.gz", {"Description": f"number of the first region, as in {REGIONS}", "SpatialReference": "orig"})
     for name, mask in masks.items():
         path = files.path(space, f"label-{files.regions[name]}", end="mask.nii.gz")
         export_volume.write_volume(path, mask, grid, name)
-        _sidecar(path, ".nii.gz", {"Description": f"voxels of the region {name}"})
+        _sidecar(path, ".nii.gz", {"Description": f"voxels of the region {name}", "Type": "ROI", "SpatialReference": "orig"})
+
+
+def _reference(geometry: Geometry, letter: str) -> str:
+    """What BIDS calls the spatial reference: the sphere of FreeSurfer's average subject, or the subject's own space."""
+    density = {"fsaverage5": "10k", "fsaverage": "164k"}.get(geometry.space)
+    return f"{TEMPLATE}_hemi-{letter}_den-{density}_sphere.surf.gii" if density else "orig"
 
 
 def _sidecar(path: Path, suffix: str, about: dict[str, Any]) -> None:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from scuba_ray.config import RunConfig
 
 BIDS = "1.10.0"
-IGNORED = ("captions.csv", "*_pycortex.npz", ".scuba_export.json")
-"""What BIDS has no name for."""
+IGNORED = ("captions.csv", "*_statmap.*", "*_pycortex.npz", ".scuba_export.json")
+"""What BIDS has no name for (`statmap` is a usage of its tools, not yet a suffix of the standard)."""
+REGIONS = "dseg.tsv"
+"""The numbers, names and colours of regions: at this place and by this name BIDS takes it for that of every segmentation."""
 
 _PARTS = {
     "maps": f"""## Maps
@@ -29,7 +31,7 @@ captions.csv, not vertices). NaN is where no voxel is.
 one vertex, its regions are those of the voxel with the best R2.
 
 `*_stat-NAME_*_statmap.nii.gz` are the maps of a volume on the subject's own grid (NaN where no voxel was captioned),
-`*_dseg.nii.gz` the number of each voxel's first region (`regions_dseg.tsv`), `*_label-NAME_*_mask.nii.gz` each region.
+`*_dseg.nii.gz` the number of each voxel's first region (`{REGIONS}`), `*_label-NAME_*_mask.nii.gz` each region.
 """,
     "captions": """## Captions
 
@@ -44,11 +46,13 @@ pycortex' own subjects, so `to_fsaverage` names for each vertex of fsaverage the
 
 ```python
 import cortex, numpy as np
+cortex.download_subject("fsaverage")  # once
 a = np.load("FILE_space-fsaverage5_..._pycortex.npz")
 cortex.webshow(cortex.Vertex(a["r2"][a["to_fsaverage"]], "fsaverage", vmin=0, vmax=0.5))
 a = np.load("FILE_space-fsaverage_..._pycortex.npz")
 cortex.webshow(cortex.Vertex(a["r2"], "fsaverage", vmin=0, vmax=0.5))
-a = np.load("FILE_of_a_volume_pycortex.npz")  # SUBJECT and TRANSFORM (to this grid) are those of your pycortex store
+a = np.load("FILE_of_a_volume_pycortex.npz")  # SUBJECT, of your pycortex store: surfaces in the scanner's mm of the same space
+cortex.db.save_xfm("SUBJECT", "TRANSFORM", np.linalg.inv(a["affine"]), xfmtype="coord", reference="FILE_statmap.nii.gz")
 cortex.webshow(cortex.Volume(a["r2"], "SUBJECT", "TRANSFORM", vmin=0, vmax=0.5))
 ```
 """,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from scuba_ray.config import SubjectConfig
 from scuba_ray.datasets import make_dataset, make_images
 from scuba_ray.datasets.arrays import ArraysDataset
 from scuba_ray.errors import ConfigError, DataError
-from scuba_ray.protocols import SubjectDataset
+from scuba_ray.protocols import Gridded, SubjectDataset
 
 Write = Callable[..., Path]
 
@@ -181,3 +182,51 @@ def test_a_newer_version_and_a_broken_description(write_dataset: Write) -> None:
     (folder / "dataset.json").write_text("{")
     with pytest.raises(DataError, match="not readable JSON"):
         ArraysDataset("a", str(folder))
+
+
+GRID = {"shape": [10, 12, 8], "affine": [[-2, 0, 0, 9], [0, 2, 0, -30], [0, 0, 2, -6], [0, 0, 0, 1]], "space": "T1w"}
+
+
+def with_grid(write_dataset: Write, grid: object, **columns: object) -> ArraysDataset:
+    voxels = {"voxel_id": [1, 2, 3], "i": [0, 9, None], "j": [11, 0, None], "k": [0, 7, None], **columns}
+    types = {name: pa.int32() for name in "ijk"}
+    table = pa.table({name: pa.array(values, types.get(name)) for name, values in voxels.items()})
+    description = {"layout": "arrays", "version": 1, "grid": grid}
+    folder = write_dataset(f"grid{time.monotonic_ns()}", voxels=table, responses=np.zeros((36, 3)), description=description)
+    return ArraysDataset("a", str(folder))
+
+
+def test_a_grid_says_where_voxels_lie(write_dataset: Write) -> None:
+    dataset = with_grid(write_dataset, GRID)
+    grid = dataset.grid()
+    assert isinstance(dataset, Gridded) and grid is not None and (grid.space, grid.shape) == ("T1w", (10, 12, 8))
+    np.testing.assert_array_equal(grid.affine, GRID["affine"])
+    assert dataset.voxels()["xyz"].to_pylist() == [[9, -8, -6], [-9, -30, 8], None]
+    given = pa.array([None, [1, 2, 3], [4, 5, 6]], pa.list_(pa.float32(), 3))
+    assert with_grid(write_dataset, GRID, xyz=given).voxels()["xyz"].to_pylist() == [[9, -8, -6], [1, 2, 3], [4, 5, 6]]
+    plain = with_grid(write_dataset, None)
+    assert plain.grid() is None and plain.voxels()["xyz"].null_count == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"shape": [10, 12]}, "got shape"),
+        ({"shape": [10, 12, 0]}, "got shape"),
+        ({"affine": [[1, 0], [0, 1]]}, "last row 0 0 0 1, got affine"),
+        ({"affine": "eye"}, "last row 0 0 0 1, got affine"),
+        ({"affine": [[1, 0, 0, 0]] * 3 + [[0, 0, 0, 1]]}, "takes different voxels to the same place"),
+        ({"space": "T1w_res-2"}, "letters and digits"),
+        ({"offset": 1}, "grid must be"),
+        ({"shape": [10, 12, 7]}, r"voxel 2 lies at \[9, 0, 7\], outside of the grid of dataset.json with shape \[10, 12, 7\]"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_told(write_dataset: Write, change: dict[str, object], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        with_grid(write_dataset, {**GRID, **change})
+
+
+def test_two_voxels_at_one_place_are_told(write_dataset: Write) -> None:
+    with pytest.raises(DataError, match=r"2 voxels lie at \[9, 0, 7\]; one is wanted"):
+        with_grid(write_dataset, GRID, i=[0, 9, 9], j=[11, 0, 0], k=[0, 7, 7])
+    assert len(with_grid(write_dataset, GRID, i=[None] * 3, j=[None] * 3, k=[None] * 3).voxels()) == 3

@@ -10,6 +10,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -36,6 +37,7 @@ ODD = {
     108: "",
 }
 FUNC = "sub-subj01/func/sub-subj01"
+ANAT = "sub-subj01/anat/sub-subj01"
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_labels_are_those_of_the_best_voxel_in_the_reports_colours(surface: tupl
     colours = region_colours(name for row in rows for name in row["rois"])
     assert rows[1]["vertex"] == rows[2]["vertex"] and rows[1]["r2"] < rows[2]["r2"]
     for hemi, letter in (("lh", "L"), ("rh", "R")):
-        image = nibabel.load(out / f"{FUNC}_hemi-{letter}_space-fsaverage5_desc-tiny_dseg.label.gii")
+        image = nibabel.load(out / f"{ANAT}_hemi-{letter}_space-fsaverage5_desc-tiny_dseg.label.gii")
         keys = {name: key for key, name in image.labeltable.get_labels_as_dict().items()}
         for label in image.labeltable.labels[1:]:
             assert "#" + "".join(f"{round(255 * part):02X}" for part in label.rgba[:3]) == colours[label.label].upper()
@@ -144,6 +146,9 @@ def test_the_description_is_that_of_a_bids_derivative(surface: tuple[Written, Pa
     about = json.loads((out / "dataset_description.json").read_text())
     assert about["DatasetType"] == "derivative" and about["GeneratedBy"][0]["Name"] == "scuba_ray"
     assert about["GeneratedBy"][0]["Version"] and about["SourceDatasets"] == [{"Subject": "subj01", "Layout": "arrays"}]
+    reference = json.loads((out / f"{ANAT}_hemi-L_space-fsaverage5_desc-tiny_dseg.json").read_text())["SpatialReference"]
+    assert reference.endswith("tpl-fsaverage_hemi-L_den-10k_sphere.surf.gii"), "wanted where a space is none of BIDS' own"
+    assert "*_statmap.*" in (out / ".bidsignore").read_text().split() and (out / "dseg.tsv").exists()
     sidecar = json.loads((out / f"{FUNC}_hemi-L_space-fsaverage5_stat-all_desc-tiny_statmap.json").read_text())
     assert "mean" in sidecar["VertexRule"] and set(sidecar["Maps"]) >= {"r2", "q"}
     assert bids_labels(["sub-01", "0_1", "a b", "AB", "猫"]) == {
@@ -207,16 +212,59 @@ def test_a_volume_subject_lands_in_its_own_hemispheres(tmp_path: Path, layout: s
     np.testing.assert_allclose(arrays["affine"], image.affine, atol=1e-5)
     regions = sorted({name for names in places["rois"].to_pylist() for name in names})
     label = bids_labels(regions)[regions[0]]
-    mask = np.asarray(nibabel.load(tmp_path / f"out/{FUNC}_space-{space}_label-{label}_desc-tiny_mask.nii.gz").dataobj)
+    mask = np.asarray(nibabel.load(tmp_path / f"out/{ANAT}_space-{space}_label-{label}_desc-tiny_mask.nii.gz").dataobj)
     inside = [tuple(row[name] for name in "ijk") for row in places.to_pylist() if regions[0] in row["rois"]]
     assert sorted(map(tuple, np.argwhere(mask).tolist())) == sorted(inside) and inside
-    table = [line.split("\t") for line in (tmp_path / "out/regions_dseg.tsv").read_text().splitlines()]
+    table = [line.split("\t") for line in (tmp_path / "out/dseg.tsv").read_text().splitlines()]
     assert table[0] == ["index", "name", "color"] and [row[1] for row in table[1:]] == regions
-    dseg = np.asarray(nibabel.load(tmp_path / f"out/{FUNC}_space-{space}_desc-tiny_dseg.nii.gz").dataobj)
+    dseg = np.asarray(nibabel.load(tmp_path / f"out/{ANAT}_space-{space}_desc-tiny_dseg.nii.gz").dataobj)
     for row in places.to_pylist():
         first = regions.index(row["rois"][0]) + 1 if row["rois"] else 0
         assert dseg[row["i"], row["j"], row["k"]] == first
     assert (list((tmp_path / "out").rglob("*.func.gii")) != []) == (places["vertex"].null_count < len(places))
+
+
+@pytest.mark.parametrize("mirrored", [False, True], ids=["RAS", "LAS"])
+def test_an_arrays_subject_with_a_grid_lands_in_the_volume_and_on_the_surface(tmp_path: Path, mirrored: bool) -> None:
+    step = -2.0 if mirrored else 2.0
+    grid = {"shape": [12, 6, 5], "affine": [[step, 0, 0, -5.5 * step], [0, 2, 0, -60], [0, 0, 2, -20], [0, 0, 0, 1]]}
+    made = write_run(tmp_path, voxels=20)
+    rows = made.run.read("voxels", key="subj01/tiny").to_pylist()
+    in_left = [index for index in range(12) if (index >= 6) == mirrored]
+    for number, row in enumerate(rows):
+        sides = in_left if row["hemi"] == "lh" else [index for index in range(12) if index not in in_left]
+        row |= {
+            "i": sides[number % 6],
+            "j": number % 5,
+            "k": number % 4,
+            "r2": 0.25 if row["hemi"] == "lh" else 0.75,
+            "xyz": None,
+        }
+    data = tmp_path / "subj01"
+    names = ["voxel_id", "hemi", "vertex", "i", "j", "k"]
+    pq.write_table(pa.table({name: [row[name] for row in rows] for name in names}), data / "voxels.parquet")
+    np.save(data / "responses.npy", np.zeros((3, 20), np.float32))
+    said = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps({**said, "grid": grid}))
+    places = make_dataset(made.config.subjects[0]).voxels()
+    for row, xyz in zip(rows, places["xyz"].to_pylist(), strict=True):
+        assert (xyz[0] > 0) == (row["hemi"] == "rh")
+        row["xyz"] = xyz
+    with made.run.lock():
+        finish(made.run, "voxels", "subj01/tiny", pa.Table.from_pylist(rows, schema=voxels_schema(8)))
+    _, notes = export_run(made.run, made.config, str(tmp_path / "out"))
+    assert not [note for note in notes if "volume" in note]
+    image = nibabel.load(tmp_path / f"out/{FUNC}_space-native_stat-r2_desc-tiny_statmap.nii.gz")
+    assert nibabel.aff2axcodes(image.affine) == (("L" if mirrored else "R"), "A", "S")
+    values = np.asarray(nibabel.as_closest_canonical(image).dataobj)
+    assert (values[:6][~np.isnan(values[:6])] == 0.25).all() and (values[6:][~np.isnan(values[6:])] == 0.75).all()
+    assert np.count_nonzero(~np.isnan(values)) == len({(row["i"], row["j"], row["k"]) for row in rows})
+    for letter, expected in (("L", 0.25), ("R", 0.75)):
+        r2 = arrays_of(tmp_path / f"out/{FUNC}_hemi-{letter}_space-fsaverage5_stat-all_desc-tiny_statmap.func.gii")["r2"]
+        assert (r2[~np.isnan(r2)] == expected).all() and not np.isnan(r2).all()
+    (data / "dataset.json").write_text(json.dumps(said))
+    _, notes = export_run(made.run, made.config, str(tmp_path / "out"))
+    assert [note for note in notes if "no volumes, though 20 voxels have i, j, k" in note and "`grid` of dataset.json" in note]
 
 
 def test_a_region_without_voxels_is_empty_and_one_without_a_surface_is_said(tmp_path: Path) -> None:
@@ -229,7 +277,7 @@ def test_a_region_without_voxels_is_empty_and_one_without_a_surface_is_said(tmp_
     description = tmp_path / "subj02/dataset.json"
     description.write_text(json.dumps({**json.loads(description.read_text()), "geometry": None}))
     _, notes = export_run(two.run, two.config, str(tmp_path / "out"))
-    labels = arrays_of(tmp_path / f"out/{FUNC}_hemi-L_space-fsaverage5_desc-tiny_dseg.label.gii")
+    labels = arrays_of(tmp_path / f"out/{ANAT}_hemi-L_space-fsaverage5_desc-tiny_dseg.label.gii")
     assert not labels["only here"].any() and labels["faces"].any()
     assert not (tmp_path / "out/sub-subj02").exists()
     assert [note for note in notes if "subj02, tiny: no maps: its voxels have no vertex of a surface" in note]
