@@ -217,7 +217,7 @@ def _placed(path: Place, voxels: pa.Table, grid: Grid) -> pa.Table:
         If a voxel lies outside of the grid, or where another one does: a map has one number there.
     """
     ijk_V3 = np.stack([voxels[name].fill_null(-1).to_numpy() for name in "ijk"], axis=1)
-    is_known_V: npt.NDArray[np.bool_] = np.stack([voxels[name].is_valid().to_numpy() for name in "ijk"]).all(axis=0)
+    is_known_V: npt.NDArray[np.bool_] = np.logical_and.reduce([voxels[name].is_valid().to_numpy() for name in "ijk"])
     is_outside_V = is_known_V & ((ijk_V3 < 0) | (ijk_V3 >= grid.shape)).any(axis=1)
     if is_outside_V.any():
         voxel, place = voxels["voxel_id"][int(is_outside_V.argmax())], ijk_V3[is_outside_V][0].tolist()
