@@ -77,6 +77,7 @@ def take(config: RunConfig, study: Study, folder: RunFolder, steps: Steps) -> No
     projections = {subject.name: method.project(subject, fitted[subject.name], bank) for subject in config.subjects}
     pictures = evidence.nearest(list(projections.values()), bank)
     described = None if pictures is None else evidence.describe(pictures)
+    captions = {}
     for subject in config.subjects:
         own, projected = fitted[subject.name], projections[subject.name]
         said = [method.caption(subject, projected)]
@@ -86,8 +87,10 @@ def take(config: RunConfig, study: Study, folder: RunFolder, steps: Steps) -> No
             said += evidence.from_pictures(subject, own, projected, pictures, described)
         if config.score is not None and subject.weights is None:
             evidence.score(subject, said, voxels)
-        if config.synthesize is not None:
-            synthesis.make(subject, own, said)
+        captions[subject.name] = said
+    divided = synthesis.divide()
+    for subject in config.subjects if config.synthesize is not None else ():
+        synthesis.make(subject, fitted[subject.name], captions[subject.name], divided)
     evidence.compare()
     for analysis in synthesis.analyses():
         steps.analyse(analysis)

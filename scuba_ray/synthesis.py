@@ -13,10 +13,11 @@ from scuba_ray.config import DiffusionConfig, RunConfig, SubjectConfig, Synthesi
 from scuba_ray.protocols import Analysis
 from scuba_ray.stages import image_cautions
 from scuba_ray.stages.chosen_analyses import said_left_out
+from scuba_ray.stages.divisions import CLUSTERS
 from scuba_ray.stages.judge_images import JudgeImages, targets_of
 from scuba_ray.stages.requests import Requests
 from scuba_ray.stages.study import Study
-from scuba_ray.stages.synthesize import Synthesize
+from scuba_ray.stages.synthesize import Synthesize, asked
 from scuba_ray.tables.fingerprint import fingerprint
 from scuba_ray.tables.planned import PlannedSteps
 from scuba_ray.tables.progress import Result
@@ -39,9 +40,15 @@ class Synthesis:
     folder: RunFolder
     steps: Steps
 
-    def make(self, subject: SubjectConfig, voxels: Result, captions: Sequence[Result]) -> Result | None:
+    def divide(self) -> Result | None:
+        """Complete the analysis that divides regions, before the others, if pictures of their parts are asked for."""
+        if self.config.synthesize is None or "parts" not in self.config.synthesize.targets:
+            return None
+        return self.steps.analyse(next(analysis for analysis in self.study.chosen.analyses if analysis.name == CLUSTERS))
+
+    def make(self, subject: SubjectConfig, voxels: Result, captions: Sequence[Result], divided: Result | None) -> Result | None:
         """Make and judge all pictures of a subject; None if there is nothing to make pictures of."""
-        planned = self._plan(subject, voxels, captions)
+        planned = self._plan(subject, voxels, captions, divided)
         if not planned.rows:
             return None
         if isinstance(self.steps, PlannedSteps) and not planned.there:
@@ -49,21 +56,26 @@ class Synthesis:
             self.steps.foresee("synthesize", "syntheses", voxels.key, rows=budget, chunk=settings.chunk, until=planned)
             return self.steps.foresee("judge", "images", voxels.key, rows=budget, chunk=JUDGED, until=planned)
         requests = self.folder.read("requests", key=planned.key)
-        methods = pc.unique(requests["method"]).to_pylist()
-        made = [self._pictures(subject, voxels, method, requests) for method in methods]
+        units = [(method, parts) for parts in (False, True) for method in pc.unique(requests["method"]).to_pylist()]
+        wanted = {unit: asked(requests, unit[0], parts=unit[1]) for unit in units}
+        made = [self._pictures(subject, voxels, *unit, rows) for unit, rows in wanted.items() if len(rows)]
         return self._judge(subject, voxels, planned, made)
 
     def analyses(self) -> Iterator[Analysis]:
-        """The run's analyses, but for those of images in a run that had nothing to make images of: that is no fault of theirs."""
+        """The run's analyses that are still to be completed, without those of images in a run that had nothing to make images of:
+        that is no fault of theirs."""
         self.steps.warn(*self.study.chosen.left_out)
         made = any(result.table == "images" for result in self.steps.results)
+        done = {result.table for result in self.steps.results}
         for analysis in self.study.chosen.analyses:
+            if f"analyses/{analysis.name}" in done:
+                continue
             if made or "images" not in analysis.inputs or self.config.synthesize is None:
                 yield analysis
             else:
                 self.steps.warn(said_left_out(analysis.name, "no images were made"))
 
-    def _plan(self, subject: SubjectConfig, voxels: Result, captions: Sequence[Result]) -> Result:
+    def _plan(self, subject: SubjectConfig, voxels: Result, captions: Sequence[Result], divided: Result | None) -> Result:
         """Choose targets, the voxels that stand for them, prompts and seeds."""
         settings, methods = self._settings, [method for method in self.study.synthesizers if method != BRAINDIVE]
         keys = {method: voxels.key if method == METHOD else f"{voxels.key}/{method}" for method in methods}
@@ -77,17 +89,18 @@ class Synthesis:
             resources=self.study.resources,
         )
         inputs = [voxels.fingerprint, *(result.fingerprint for result in captions if result.key in keys.values())]
+        inputs += [] if divided is None else [divided.fingerprint]
         how: dict[str, Any] = {"rows": voxels.rows, "chunk": voxels.rows, "here": True, "may_be_empty": True}
         planned = self.steps.complete(stage, key=voxels.key, inputs=inputs, **how)
         self.steps.caution(image_cautions.of_requests, self.folder, voxels.key, significant=settings.significant)
         return planned
 
-    def _pictures(self, subject: SubjectConfig, voxels: Result, method: str, requests: pa.Table) -> Result:
-        """Make the planned pictures of one method.
+    def _pictures(self, subject: SubjectConfig, voxels: Result, method: str, parts: bool, mine: pa.Table) -> Result:
+        """Make the planned pictures of one method: of parts of regions, or all others.
 
-        They are named by their own rows of the plan: another route, or targets that change no row of this method, leave them.
+        They are named by their own rows of the plan: another route, or targets that change no row of these, leave them.
         """
-        settings, mine = self._settings, requests.filter(pc.equal(requests["method"], method))
+        settings = self._settings
         inputs = [fingerprint(mine.drop(["voxels"]).to_pydict())]
         if method == BRAINDIVE:
             voxels_of = dict(zip(mine["target"].to_pylist(), mine["voxels"].to_pylist(), strict=True))
@@ -96,11 +109,12 @@ class Synthesis:
             subject=subject.name,
             backbone=self.study.reader.name,
             method=method,
+            parts=parts,
             synthesizer=self.study.synthesizers[method],
             run=self.folder,
             **self._model,
         )
-        key, rows = f"{voxels.key}/{method}", mine.num_rows
+        key, rows = f"{voxels.key}/{method}{'/parts' if parts else ''}", mine.num_rows
         made = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
         self.steps.caution(image_cautions.of_syntheses, self.folder, key, rows, self._diffusion(method))
         return made

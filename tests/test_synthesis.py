@@ -16,6 +16,7 @@ from PIL import Image
 from scuba_ray.config import RunConfig, make_config
 from scuba_ray.errors import ConfigError
 from scuba_ray.pipeline import run
+from scuba_ray.planning import plan
 from scuba_ray.protocols import Chunk, ImageRequest
 from scuba_ray.stages.study import located, open_study
 from scuba_ray.stages.synthesizers import make_synthesizers
@@ -89,6 +90,35 @@ def test_what_changes_is_made_again_and_what_does_not_is_kept(study: TinyStudy, 
     assert not [key for table in ("requests", "syntheses", "images") for key in nothing.keys(table)]
 
 
+def test_parts_are_made_of_the_division_and_again_with_it_alone(study: TinyStudy, places: dict[str, str], tmp_path: Path) -> None:
+    def config(k: int, **changes: Any) -> RunConfig:
+        parts = {"targets": ["rois", "parts"], "parts": ["faces"], "part_images": 1}
+        whole = configured(study, places, tmp_path / "run", **parts, **changes).model_dump(mode="json")
+        bank, fit = {"images": whole["bank"]["images"]}, {**whole["fit"], "permutations": 0}
+        return make_config({**whole, "bank": bank, "fit": fit, "analyses": ["synthesis", "clusters"], "clusters": {"k": k}})
+
+    planned = [one.planned.step for one in plan(config(2)).steps]
+    assert planned[-5:] == ["clusters", "requests", "synthesize", "judge", "synthesis"]
+    finished = run(config(2))
+    clusters = finished.read("analyses/clusters").filter((pc.field("roi") == "faces") & (pc.field("level") == "voxel"))
+    requests = finished.read("requests").filter(pc.field("kind") == "part").to_pylist()
+    found = {row["target"]: set(row["voxels"]) for row in requests}
+    rows = clusters.to_pylist()
+    assert found == {f"faces part {n + 1}": {row["voxel_id"] for row in rows if row["part"] == n} for n in range(2)}
+    images = finished.read("images").filter(pc.field("kind") == "part")
+    assert set(images["target_category"].to_pylist()) == {"faces"} and images["predicted_independent"].null_count == 0
+    assert images.filter(pc.is_valid(images["png"])).num_rows == len(requests) == 2
+    assert finished.keys("syntheses") == [f"{KEY}/braindive", f"{KEY}/brainscuba", f"{KEY}/brainscuba/parts"]
+    assert list(finished.read_run_json()["steps"]).count("clusters run") == 1
+    before = {table: files(finished, table) for table in ("requests", "syntheses", "images", "analyses/clusters")}
+    assert {table: files(run(config(2)), table) for table in before} == before
+    assert plan(config(2)).complete
+    pictures = before["syntheses"]
+    other = files(run(config(3)), "syntheses")
+    assert {name for name in pictures if "parts" not in name} == pictures.keys() & other.keys()
+    assert all(other[name] == pictures[name] for name in pictures.keys() & other.keys())
+
+
 def test_what_a_killed_run_began_goes_with_its_route(study: TinyStudy, places: dict[str, str], tmp_path: Path) -> None:
     config = configured(study, places, tmp_path / "run", gradient=None)
     first = run(config)
@@ -131,6 +161,7 @@ def test_a_run_without_targets_ends_well_and_says_why(
             {"probe": {"category_of": {"food": "foods"}}},
             ["food is said to belong to 'foods'", "faces, bodies, places, food, words"],
         ),
+        ({"targets": ["rois", "parts"]}, ["synthesize.targets has parts", "add clusters to analyses"]),
         ({"judge": "tiny"}, ["synthesize.judge", "captioned backbone"]),
         ({"text": {"captions": ["lavca"]}}, ["lavca", "synthesize.text.captions"]),
         ({"text": {"captions": ["brainscuba-rerank"]}}, ["set rerank"]),
@@ -156,6 +187,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(
         ({"targets": ["rois", "query"], "queries": ["a dog", " "]}, "queries has an empty text"),
         ({"targets": ["voxels"]}, "gradient.targets: rois, none of targets .voxels."),
         ({"gradient": {"targets": []}}, "gradient.targets: nothing"),
+        ({"parts": ["faces"]}, "targets has no parts"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(

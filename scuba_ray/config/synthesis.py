@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from scuba_ray.config.parts import Part, registered
 
-Target = Literal["rois", "voxels", "query"]
+Target = Literal["rois", "voxels", "query", "parts"]
 
 
 class DiffusionConfig(Part):
@@ -93,7 +93,8 @@ class ProbeConfig(Part):
 
 class SynthesizeConfig(Part):
     diffusion: DiffusionConfig
-    # what images are made for: rois (regions), voxels (single ones), query (the voxels that answer most to a text)
+    # what images are made for: rois (regions), voxels (single ones), query (the voxels that answer most to a text), parts (of
+    # regions, as the analysis `clusters` of this run divides them)
     targets: tuple[Target, ...] = Field(("rois", "voxels"), min_length=1)
     # regions; none takes all
     rois: tuple[str, ...] = ()
@@ -102,8 +103,12 @@ class SynthesizeConfig(Part):
     # texts of `query` targets, and how many voxels each stands for: those with the largest predicted response to it
     queries: tuple[str, ...] = ()
     reach: int = Field(100, ge=1)
+    # regions whose `parts` get images; none takes all that `clusters` divides
+    parts: tuple[str, ...] = ()
     # images of each target, by each route
     images: int = Field(8, ge=1)
+    # at most so many images of each part by each route; none is as many as of other targets
+    part_images: int | None = Field(None, ge=1)
     # most images of a subject, of all targets and routes together; targets beyond it are left out, and the run says which
     budget: int = Field(2000, ge=1)
     # only voxels with q < .05 stand for a target, where q is known; without, every fitted voxel does
@@ -125,7 +130,9 @@ class SynthesizeConfig(Part):
             raise ValueError("no route is left: give `text` or `gradient`, or leave synthesize out")
         if ("query" in self.targets) != bool(self.queries):
             raise ValueError("targets has query exactly where `queries` has texts")
-        for name in ("targets", "rois", "queries", "voxels"):
+        if self.parts and "parts" not in self.targets:
+            raise ValueError("parts names regions whose parts get images, and targets has no parts: add it, or leave parts out")
+        for name in ("targets", "rois", "queries", "voxels", "parts"):
             values = () if isinstance(getattr(self, name), int) else getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} must be different, got {', '.join(map(str, values))}")

@@ -24,7 +24,8 @@ from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.datasets import make_dataset
 from scuba_ray.phantom.probe import prompts_of
 from scuba_ray.protocols import Backbone, BadRow, Chunk, Resources, StageOutput
-from scuba_ray.stages.judging import MeanModels, View, category_of, mean_models, open_view, prompts_of
+from scuba_ray.stages.divisions import region_of_part
+from scuba_ray.stages.judging import MeanModels, View, category_of, mean_models, open_view
 from scuba_ray.stages.natural_references import measured_means, top_stimuli
 from scuba_ray.tables.columns import numbers, table_of
 from scuba_ray.tables.image_schemas import IMAGES, SYNTHESES
@@ -195,6 +196,8 @@ class JudgeImages:
         """Rows of one target: its pictures, a method after the other, and its natural references."""
         place, views = row["place"], self._views
         rois = self._rois_of.get(row["voxels"][0], []) if row["kind"] == "voxel" else []
+        if row["kind"] == "part" and (roi := region_of_part(row["target"])):
+            rois = [roi]
         about = {
             "subject": self.subject.name,
             "backbone": self.backbone,

@@ -3,7 +3,7 @@
 A region's prompt is made of nouns of its voxels' captions, which its pictures take in turn; a voxel's prompt is its own caption;
 the gradient route has the null prompt (METHOD, section 5, which leaves the choice of nouns open). Of the most frequent nouns
 those are taken whose prompt drives the region's mean model most: frequency alone brings words that all regions' captions have.
-Rows of one method lie together.
+Of a part of a region, nouns that it says more than the other parts come before the rest. Rows of one method lie together.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from scuba_ray.config import SynthesizeConfig
 from scuba_ray.core.seeds import image_seed
 from scuba_ray.core.vectors import unit_and_norm
 from scuba_ray.protocols import Backbone, BadRow, Chunk, Resources, StageOutput
+from scuba_ray.stages.divisions import Division, divisions
 from scuba_ray.stages.judging import SLICE, mean_models
 from scuba_ray.stages.said import caption_prompt
 from scuba_ray.stages.targets import Target, find_targets
@@ -79,7 +80,7 @@ class Requests:
 
     def fingerprint(self) -> Mapping[str, Any]:
         settings, text, gradient = self.settings, self.settings.text, self.settings.gradient
-        what = {"targets", "rois", "voxels", "queries", "reach", "images", "budget", "significant"}
+        what = {"targets", "rois", "voxels", "queries", "reach", "parts", "images", "part_images", "budget", "significant"}
         return {
             "backbone": self.network.fingerprint,
             "seed": self.seed,
@@ -89,7 +90,7 @@ class Requests:
         }
 
     def setup(self) -> None:
-        _ = self._said
+        _ = self._said, self._divided
 
     @cached_property
     def _said(self) -> dict[str, dict[int, tuple[str, list[str]]]]:
@@ -102,6 +103,12 @@ class Requests:
             said = zip(rows["caption"].to_pylist(), rows["nouns"].to_pylist(), strict=True)
             found[method] = dict(zip(rows["voxel_id"].to_pylist(), said, strict=True))
         return found
+
+    @cached_property
+    def _divided(self) -> dict[str, Division]:
+        """Parts of regions, where they are asked for: the analysis has been completed then."""
+        asked = "parts" in self.settings.targets
+        return divisions(self.run, self.subject, self.network.name) if asked else {}
 
     def read(self, chunk: Chunk) -> pa.Table:
         return pa.concat_tables(
@@ -137,7 +144,7 @@ class Requests:
         planned: dict[str, list[dict[str, Any]]] = {method: [] for method in (*self.captions, BRAINDIVE)}
         bad: list[BadRow] = []
         left, spent = self.settings.budget, False
-        targets = list(find_targets(rows, self.settings))
+        targets = list(find_targets(rows, self.settings, self._divided))
         direction_TD = self._directions(targets)
         for target, direction_D in zip(targets, direction_TD, strict=True):
             if not target.voxels:
@@ -157,11 +164,12 @@ class Requests:
 
     def _methods(self, target: Target) -> Iterator[tuple[str, int]]:
         """By which methods a target's pictures are made, and how many by each."""
-        settings, asked = self.settings, {"roi": "rois", "voxel": "voxels", "query": "query"}[target.kind]
+        settings, asked = self.settings, {"roi": "rois", "voxel": "voxels", "query": "query", "part": "parts"}[target.kind]
+        most = settings.part_images if target.kind == "part" and settings.part_images else settings.budget
         for method in self.captions:
-            yield method, settings.images
+            yield method, min(settings.images, most)
         if settings.gradient is not None and asked in settings.gradient.targets:
-            yield BRAINDIVE, settings.gradient.images or settings.images
+            yield BRAINDIVE, min(settings.gradient.images or settings.images, most)
 
     def _directions(self, targets: Sequence[Target]) -> Tensor:
         """The mean weight (T, D) of each target's voxels, where nouns are chosen by drive; NaN for targets without voxels."""
@@ -184,11 +192,13 @@ class Requests:
         text = self.settings.text
         assert text is not None, "methods other than the gradient's come from captions"
         counts = Counter(noun for _, nouns in said for noun in nouns)
-        frequent = sorted(counts, key=lambda noun: (-counts[noun], noun))[: text.considered]
+        frequent = sorted(counts, key=lambda noun: (noun not in target.nouns, -counts[noun], noun))[: text.considered]
         prompts: list[Prompt] = [(text.template.replace("{a}", article(noun)).replace("{noun}", noun), noun) for noun in frequent]
         if text.choose == "drive" and prompts:
             drive_N = (self._embedded([prompt for prompt, _ in prompts]).double() @ direction_D).tolist()
-            prompts = [prompts[place] for place in sorted(range(len(prompts)), key=lambda place: (-drive_N[place], place))]
+            others_N = [noun not in target.nouns for noun in frequent]
+            order = sorted(range(len(prompts)), key=lambda place: (others_N[place], -drive_N[place], place))
+            prompts = [prompts[place] for place in order]
         return prompts[: text.nouns], NO_NOUN
 
     def _rows(self, target: Target, method: str, images: int, prompts: Sequence[Prompt]) -> Iterator[dict[str, Any]]:

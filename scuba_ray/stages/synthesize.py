@@ -21,9 +21,18 @@ from scuba_ray.tables.store import RunFolder
 from scuba_ray.tables.ways import BRAINDIVE
 
 
+def asked(requests: pa.Table, method: str, *, parts: bool) -> pa.Table:
+    """The rows of a plan that one unit of `syntheses` makes: of one method, either of parts of regions or of everything else.
+
+    Parts are made again when the analysis that divides regions changes, which is no reason to make the others again.
+    """
+    of_part = pc.equal(requests["kind"], "part")
+    return requests.filter(pc.and_(pc.equal(requests["method"], method), of_part if parts else pc.invert(of_part)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Synthesize:
-    """One subject's pictures by one method.
+    """One subject's pictures by one method, of parts of regions or of everything else.
 
     A worker holds the networks of its model, and for the gradient route first the weights of all targets' voxels, then D * 4
     bytes a target. A picture that cannot be made goes to quarantine.
@@ -36,6 +45,8 @@ class Synthesize:
     run: RunFolder
     resources: Resources
     device: str = "cpu"
+    parts: bool = False
+    """Whether these are the method's pictures of parts of regions, or all others."""
 
     name = "synthesize"
     version = 1
@@ -59,16 +70,15 @@ class Synthesize:
 
     @cached_property
     def _requests(self) -> pa.Table:
-        rows = self.run.read("requests", key=self._key, columns=self.input_columns)
-        return rows.filter(pc.equal(rows["method"], self.method))
+        return asked(self.run.read("requests", key=self._key, columns=self.input_columns), self.method, parts=self.parts)
 
     @cached_property
     def _direction_of(self) -> dict[str, npt.NDArray[np.float32]]:
         """For each target of the gradient route the mean weight of its voxels, taken once for all its pictures."""
         if self.method != BRAINDIVE:
             return {}
-        rows = self.run.read("requests", key=self._key, columns=["target", "method", "voxels"])
-        rows = rows.filter(pc.equal(rows["method"], self.method))
+        rows = self.run.read("requests", key=self._key, columns=["target", "method", "kind", "voxels"])
+        rows = asked(rows, self.method, parts=self.parts)
         voxels_of = dict(zip(rows["target"].to_pylist(), rows["voxels"].to_pylist(), strict=True))
         voxels = [np.array(voxels, np.int64) for voxels in voxels_of.values()]
         direction_TD = mean_models(self.run, self._key, voxels, "cpu").direction_TD

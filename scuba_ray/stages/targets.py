@@ -1,4 +1,5 @@
-"""What pictures are made for, and which voxels stand for it: regions, the voxels that answer most to a text, single voxels.
+"""What pictures are made for, and which voxels stand for it: regions, the voxels that answer most to a text, single voxels, and
+parts of regions.
 
 Only fitted voxels stand for anything (METHOD, section 5: BrainDiVE's mean went over voxels that were zeroed too), and where q is
 known only those that predict test images.
@@ -7,8 +8,8 @@ known only those that predict test images.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.config import SynthesizeConfig
+from scuba_ray.stages.divisions import Division, part_target
 from scuba_ray.tables.schemas import SIGNIFICANT
 
 UNKNOWN = "the subject has no such region or voxel"
 NO_REGIONS = "the subject's voxels have no regions"
+EMPTY = "no voxel is in it"
 NOT_FITTED = "none of its voxels is fitted"
 NOT_SIGNIFICANT = f"none of its fitted voxels has q < {SIGNIFICANT:g} (synthesize.significant: false takes all of them)"
 
@@ -30,12 +33,15 @@ class Target:
     """What pictures are made for."""
 
     name: str
-    """A region's name, `voxel ID`, or a query's text: key column `target`."""
+    """A region's name, `voxel ID`, a query's text, or `REGION part N`: key column `target`."""
     kind: str
+    """roi, voxel, query or part."""
     voxels: tuple[int, ...]
     """Ids of the voxels that stand for it."""
     lacking: str = ""
     """Why none does."""
+    nouns: tuple[str, ...] = ()
+    """Of a part, what it says more than the region's other parts."""
 
 
 def voxel_target(voxel: int) -> str:
@@ -48,14 +54,16 @@ def is_voxel_target(name: str) -> bool:
     return re.fullmatch(r"voxel -?\d+", name) is not None
 
 
-def find_targets(voxels: pa.Table, settings: SynthesizeConfig) -> Iterator[Target]:
-    """The targets of one subject: regions first, then queries, then single voxels.
+def find_targets(voxels: pa.Table, settings: SynthesizeConfig, divided: Mapping[str, Division]) -> Iterator[Target]:
+    """The targets of one subject: regions first, then queries, single voxels and parts of regions.
 
     Parameters
     ----------
     voxels : pa.Table
         Columns voxel_id, rois, fitted, q, r2, r2_normalised, and drives: predicted responses to the texts of `settings.queries`.
     settings : SynthesizeConfig
+    divided : mapping
+        Regions and their parts; empty where no pictures of parts are asked for.
 
     Yields
     ------
@@ -82,6 +90,9 @@ def find_targets(voxels: pa.Table, settings: SynthesizeConfig) -> Iterator[Targe
         else:
             for voxel in settings.voxels:
                 yield subject.target(voxel_target(voxel), "voxel", np.flatnonzero(subject.id_V == voxel))
+    if "parts" in settings.targets:
+        for roi in settings.parts or divided:
+            yield from subject.parts(roi, divided.get(roi))
 
 
 class _Voxels:
@@ -109,6 +120,16 @@ class _Voxels:
         if not len(standing_N):
             lacking = UNKNOWN if not len(members_N) else NOT_SIGNIFICANT if self.fitted_V[members_N].any() else NOT_FITTED
         return Target(name, kind, tuple(self.id_V[standing_N].tolist()), lacking)
+
+    def parts(self, roi: str, division: Division | None) -> Iterator[Target]:
+        """The parts of a region, or one target that says why there are none."""
+        if division is None or len(division.voxels) < 2:
+            yield Target(f"parts of {roi}", "part", (), UNKNOWN if division is None else division.note)
+            return
+        for part, (voxels, nouns) in enumerate(zip(division.voxels, division.nouns, strict=True)):
+            members_N = np.flatnonzero(np.isin(self.id_V, voxels))
+            found = self.target(part_target(roi, part), "part", members_N)
+            yield replace(found, nouns=nouns) if len(members_N) else replace(found, lacking=EMPTY)
 
     def best(self, count: int) -> Iterator[Target]:
         """The `count` best predicted voxels, one of each region in turn; a subject without regions is one region."""

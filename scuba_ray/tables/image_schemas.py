@@ -22,8 +22,9 @@ REQUESTS = pa.schema(
         ("voxels", pa.list_(pa.int64())),
     ]
 )
-"""Images to be made, one row each. `target` is a region's name, `voxel ID` or a query's text, and `kind` (roi, voxel, query) says
-which; `voxels` are the fitted voxels that stand for it. `noun` is what a region's prompt was made of."""
+"""Images to be made, one row each. `target` is a region's name, `voxel ID`, a query's text, or `REGION part N` (`part` N - 1 of
+the analysis `clusters`), and `kind` (roi, voxel, query, part) says which; `voxels` are the fitted voxels that stand for it.
+`noun` is what the prompt of a region or part was made of."""
 
 SYNTHESES = pa.schema(
     [

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from scuba_ray.analyses.clusters import CLUSTERS
 from scuba_ray.config import DiffusionConfig, GradientRouteConfig, SynthesizeConfig, TextRouteConfig
 from scuba_ray.errors import ConfigError, DataError
 from scuba_ray.models.nouns import nouns_of
@@ -82,6 +83,20 @@ def write_voxels(run: RunFolder, voxels: Sequence[Mapping[str, Any]]) -> None:
                 said.append({**key, "method": method, "caption": text, "nouns": nouns_of(text)})
         key = KEY if method == "brainscuba" else f"{KEY}/{method}"
         write_unit(run, "captions", key, pa.Table.from_pylist(said, CAPTIONS))
+
+
+def write_division(folder: Path, regions: Mapping[str, Sequence[tuple[Sequence[int], Sequence[str]]]], note: str = "") -> None:
+    """Table analyses/clusters: of each region its parts, each with its voxels and nouns; a region without parts has the note."""
+    rows: list[dict[str, Any]] = []
+    for roi, parts in regions.items():
+        key = {"subject": SUBJECT, "backbone": NAME, "roi": roi}
+        rows += [] if parts else [{**key, "level": "part", "note": note}]
+        for part, (voxels, nouns) in enumerate(parts):
+            of_part = {**key, "part": part, "note": note if len(parts) == 1 else None}
+            rows.append({**of_part, "level": "part", "nouns": nouns})
+            rows += [{**key, "part": part, "level": "voxel", "voxel_id": voxel} for voxel in voxels]
+    rows.append({"subject": "another", "backbone": NAME, "roi": "all", "level": "part", "part": 0, "nouns": ["sea"]})
+    write_unit(RunFolder(str(folder)), "analyses/clusters", "run", pa.Table.from_pylist(rows, CLUSTERS))
 
 
 def write_unit(run: RunFolder, table: str, key: str, rows: pa.Table) -> None:

@@ -11,11 +11,11 @@ import pytest
 from scuba_ray.core.seeds import image_seed
 from scuba_ray.stages import image_cautions
 from scuba_ray.stages.requests import NO_CAPTION, NO_NOUN, SPENT, article
-from scuba_ray.stages.targets import NO_REGIONS, NOT_FITTED, NOT_SIGNIFICANT, UNKNOWN
+from scuba_ray.stages.targets import EMPTY, NO_REGIONS, NOT_FITTED, NOT_SIGNIFICANT, UNKNOWN
 from scuba_ray.tables.image_schemas import REQUESTS
 from scuba_ray.tables.steps import Steps
 from scuba_ray.tables.store import RunFolder
-from tests.stages.painted import KEY, no_engine, plan, request, settings, voxel, write_voxels
+from tests.stages.painted import KEY, no_engine, plan, request, settings, voxel, write_division, write_voxels
 
 GRADIENT = {"targets": ["rois"], "images": 1}
 
@@ -138,6 +138,29 @@ def test_a_query_stands_for_the_voxels_that_answer_most(tmp_path: Path) -> None:
     assert standing(table) == {"dog": [11, 14], "a car": [10, 12]}
     assert {row["kind"] for row in table.to_pylist()} == {"query"}
     assert prompts(table, "dog") == [(0, "A photo of a dog", "dog"), (1, "A photo of a dog", "dog")]
+
+
+def test_parts_stand_for_the_voxels_of_the_division(tmp_path: Path) -> None:
+    said = "a dog and a car and a boat."
+    voxels = [voxel("dog car", caption=said), voxel("dog car", caption=said), voxel("dog", q=0.9), voxel("boat", caption=said)]
+    two = [([11, 10, 12], ["dog", "lamp"]), ([13], ["car"])]
+    write_division(tmp_path, {"all": two, "one": [([10], ["dog"])], "none": [], "gone": [([], []), ([12], [])]}, "too few")
+    how: dict[str, Any] = {"targets": ["rois", "voxels", "parts"], "voxels": 1, "images": 4, "part_images": 3}
+    table, left_out = plan(tmp_path, voxels, text={"nouns": 2}, gradient={"targets": ["parts"], "images": 1}, **how)
+    assert standing(table) == {"all": [10, 11, 13], "voxel 10": [10], "all part 1": [10, 11], "all part 2": [13]}
+    assert standing(table, "braindive") == {"all part 1": [10, 11], "all part 2": [13]}
+    assert {row["kind"] for row in table.to_pylist() if "part" in row["target"]} == {"part"}
+    assert [noun for _, _, noun in prompts(table, "all part 1")] == ["dog", "car", "dog"], "car drives it, and dog is its own"
+    assert [noun for _, _, noun in prompts(table, "all part 2")] == ["car", "boat", "car"], "boat drives it, and car is its own"
+    reasons = {"one": "too few", "none": "too few"}
+    assert left_out == {
+        **{f"target=parts of {roi}": reason for roi, reason in reasons.items()},
+        "target=gone part 1": EMPTY,
+        "target=gone part 2": NOT_SIGNIFICANT,
+    }
+    table, left_out = plan(tmp_path, voxels, targets=["parts"], parts=["all", "nowhere"], budget=3)
+    assert standing(table) == {"all part 1": [10, 11]}
+    assert left_out == {"target=all part 2, method=brainscuba": SPENT, "target=parts of nowhere": UNKNOWN}
 
 
 def test_methods_lie_together_and_the_gradient_has_the_null_prompt(tmp_path: Path) -> None:
