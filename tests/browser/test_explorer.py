@@ -31,9 +31,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return write_run(tmp_path_factory.mktemp("page"), voxels=VOXELS, subjects=("subj01", "subj02"))
 
 
+@pytest.fixture(scope="module")
+def file(written: Written) -> str:
+    return write_report(written.run, written.config)
+
+
 @pytest.fixture
-def page(browser: Chrome, written: Written) -> Iterator[Chrome]:
-    with opened(browser, write_report(written.run, written.config)) as page:
+def page(browser: Chrome, file: str) -> Iterator[Chrome]:
+    with opened(browser, file) as page:
         yield page
 
 
@@ -262,10 +267,9 @@ def test_nothing_sticks_out_sideways(page: Chrome, size: tuple[int, int]) -> Non
     page.set_window_size(1440, 1100)
 
 
-def test_dark_and_light_follow_the_system(written: Written, tmp_path: Path) -> None:
-    location = Path(write_report(written.run, written.config))
+def test_dark_and_light_follow_the_system(file: str, tmp_path: Path) -> None:
     with chromium(tmp_path / "profile", dark=True) as driver:
-        driver.get(location.as_uri())
+        driver.get(Path(file).as_uri())
         settle(driver)
         assert driver.find_element(By.TAG_NAME, "html").get_attribute("data-theme") == "dark"
 

@@ -33,9 +33,14 @@ def pictured(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return written
 
 
+@pytest.fixture(scope="module")
+def file(pictured: Written) -> str:
+    return write_report(pictured.run, pictured.config)
+
+
 @pytest.fixture
-def page(browser: Chrome, pictured: Written) -> Iterator[Chrome]:
-    with opened(browser, write_report(pictured.run, pictured.config)) as page:
+def page(browser: Chrome, file: str) -> Iterator[Chrome]:
+    with opened(browser, file) as page:
         yield page
 
 

@@ -17,14 +17,43 @@ from scuba_ray.report import page as page_file
 from scuba_ray.report.explorer import gather
 from tests.browser.chromium import opened, settle
 from tests.browser.test_explorer import choose
-from tests.report.analysed import EMPTY_REGION, HOSTILE_NOUN, write_analyses, write_nouns
+from tests.report.analysed import EMPTY_REGION, HOSTILE_NOUN, write_analyses, write_evidence, write_nouns
 from tests.report.images import write_images
 from tests.report.synthetic import HOSTILE, Written, write_run
 
 pytestmark = pytest.mark.browser
 VOXELS = 300
-STICKS_OUT = """return [...document.querySelectorAll('#panel, #panel *')].filter((one) => one.clientWidth
-  && one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX == 'visible').length"""
+PALE = r"""
+const parse = (text) => { const parts = text.match(/[\d.]+/g).map(Number); return parts.length > 3 ? parts : [...parts, 1]; };
+const linear = (value) => (value <= 0.03928 * 255 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+const over = (top, below) => below.map((value, i) => top[i] * top[3] + value * (1 - top[3]));
+const ratio = (element) => {
+  const layers = [];
+  let opacity = 1;
+  for (let one = element; one; one = one.parentElement) {
+    const style = getComputedStyle(one);
+    opacity *= Number(style.opacity);
+    layers.unshift(parse(style.backgroundColor));
+  }
+  const behind = layers.reduce((below, layer) => over(layer, below), [255, 255, 255]);
+  const colour = parse(getComputedStyle(element).color);
+  const [a, b] = [luminance(over([...colour.slice(0, 3), colour[3] * opacity], behind)), luminance(behind)];
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+};
+const seen = (one) => one.getBoundingClientRect().height && !one.closest("svg, .unseen, .skip, noscript, script");
+const speaks = (one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+return [...document.querySelectorAll("body *")].filter((one) => speaks(one) && seen(one) && ratio(one) < 4.5)
+  .map((one) => `${ratio(one).toFixed(2)} ${one.className} ${one.textContent.slice(0, 40)}`);
+"""
+"""Texts whose contrast with what is behind them is below 4.5, which WCAG's level AA asks for."""
+NAMELESS = """
+const named = (one) => one.ariaLabel || one.getAttribute("aria-labelledby") || one.textContent.trim()
+  || [...(one.labels ?? [])].some((label) => label.textContent.trim());
+return [...document.querySelectorAll("button, input, select, summary, a, [role=img], [tabindex='0']")]
+  .filter((one) => !one.closest("[hidden]") && !named(one)).map((one) => one.outerHTML.slice(0, 90));
+"""
+"""Controls, pictures and what can be scrolled by keys without a name for who cannot see them."""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +61,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     made = write_run(tmp_path_factory.mktemp("page"), voxels=VOXELS)
     write_analyses(made)
     write_nouns(made)
+    write_evidence(made)
     write_images(made, ("faces",))
     return made
 
@@ -170,7 +200,7 @@ def test_a_region_fits_narrow_screens(page: Chrome, size: tuple[int, int]) -> No
     page.set_window_size(*size)
     about(page, "faces")
     wide, room = page.execute_script("return [document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    stuck = page.execute_script(STICKS_OUT)
+    stuck = page.execute_script("const one = document.getElementById('panel'); return one.scrollWidth > one.clientWidth")
     to_panel = page.find_element(By.ID, "to-panel")
     if size[0] < 900:
         to_panel.send_keys(Keys.ENTER)
@@ -179,3 +209,19 @@ def test_a_region_fits_narrow_screens(page: Chrome, size: tuple[int, int]) -> No
         assert not to_panel.is_displayed()
     page.set_window_size(1440, 1100)
     assert wide <= room and not stuck
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_can_be_read_and_every_control_has_a_name(browser: Chrome, file: str, theme: str) -> None:
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    with opened(browser, file) as page:
+        assert page.find_element(By.TAG_NAME, "html").get_attribute("data-theme") == theme
+        page.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        page.find_element(By.CSS_SELECTOR, "#legend .chip").send_keys(Keys.ENTER)
+        about(page, "faces")
+        assert page.execute_script(PALE) == [] and page.execute_script(NAMELESS) == []
+        page.find_element(By.ID, "scroller").send_keys(Keys.HOME)
+        assert heading(page).startswith("Voxel ")
+        assert page.execute_script(PALE) == [] and page.execute_script(NAMELESS) == []
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
