@@ -9,7 +9,7 @@ Which one it was is a column of every table made with it and part of the table's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol, cast
@@ -20,7 +20,8 @@ from scuba_ray.models.verbs import verbs_of
 from scuba_ray.registry import resolve
 
 PIPELINE = "en_core_web_sm"
-_SUBJECTS, _OBJECTS = frozenset({"nsubj"}), frozenset({"dobj", "obj"})
+_OBJECTS, _NOUNS = frozenset({"dobj", "obj"}), frozenset({"NOUN", "PROPN", "PRON"})
+_RELATIVE = frozenset({"WDT", "WP"})
 
 
 class Tagger(Protocol):
@@ -86,7 +87,7 @@ class SpacyTagger:
         if lacking:
             raise ConfigError(f"tagger spacy:{pipeline}: this pipeline has no {', '.join(sorted(lacking))}")
         self.name = f"spacy:{pipeline}"
-        self.fingerprint = f"{self.name} {self._language.meta['version']}"
+        self.fingerprint = f"{self.name} {self._language.meta['version']} relations 2"
 
     def nouns(self, caption: str) -> list[str]:
         """Lemmas of NOUN and PROPN."""
@@ -97,16 +98,8 @@ class SpacyTagger:
         return _once(token.lemma_ for token in self._language(caption) if token.pos_ == "VERB" and token.dep_ != "amod")
 
     def relations(self, caption: str) -> list[str]:
-        """Subject, verb and object; the subject of a participle that describes a noun (`a man riding`) is that noun."""
-        return _once(self._triples(caption))
-
-    def _triples(self, caption: str) -> Iterator[str]:
-        for verb in self._language(caption):
-            if verb.pos_ == "VERB":
-                subjects = [child for child in verb.children if child.dep_ in _SUBJECTS]
-                subjects += [verb.head] if verb.dep_ == "acl" and not subjects else []
-                objects = [child for child in verb.children if child.dep_ in _OBJECTS]
-                yield from (f"{one.lemma_} {verb.lemma_} {other.lemma_}" for one in subjects for other in objects)
+        """See `relations_of`."""
+        return _once(relations_of(self._language(caption)))
 
 
 def installed(pipeline: str) -> bool:
@@ -127,6 +120,47 @@ def make_tagger(name: str) -> Tagger:
     kind, _, pipeline = name.partition(":")
     maker: Any = resolve("tagger", kind if kind == "spacy" else name)
     return cast(Tagger, maker(pipeline) if kind == "spacy" else maker())
+
+
+def relations_of(parsed: Iterable[Any]) -> Iterator[str]:
+    """Lemmas of who does what to what, in a sentence as spaCy parses it: passives are turned around, joined words parted."""
+    for verb in parsed:
+        if verb.pos_ == "VERB":
+            done_to = _joined(_done_to(verb))
+            yield from (f"{who.lemma_} {verb.lemma_} {what.lemma_}" for who in _joined(_doers(verb)) for what in done_to)
+
+
+def _doers(verb: Any) -> list[Any]:
+    """Its subjects; of a passive the agents, of `a man riding` that noun, of a second verb what the first one is said of."""
+    found = [_meant(child, verb) for child in verb.children if child.dep_ == "nsubj"]
+    found += [noun for by in verb.children if by.dep_ == "agent" for noun in by.children if noun.dep_ == "pobj"]
+    if found or _is_passive(verb):
+        return found
+    if verb.dep_ == "acl":
+        return [verb.head]
+    if verb.dep_ == "conj" and verb.head.pos_ == "VERB":
+        return _done_to(verb.head) if _is_passive(verb.head) else _doers(verb.head)
+    return []
+
+
+def _done_to(verb: Any) -> list[Any]:
+    """Its objects; of a passive what it is said of."""
+    found = [_meant(child, verb) for child in verb.children if child.dep_ in _OBJECTS or child.dep_ == "nsubjpass"]
+    return [verb.head] if not found and verb.dep_ == "acl" and _is_passive(verb) else found
+
+
+def _is_passive(verb: Any) -> bool:
+    return verb.tag_ == "VBN" and (verb.dep_ == "acl" or any(child.dep_ in {"nsubjpass", "auxpass"} for child in verb.children))
+
+
+def _meant(word: Any, verb: Any) -> Any:
+    """The noun that `that` or `who` stands for."""
+    return verb.head if word.tag_ in _RELATIVE and verb.dep_ == "relcl" else word
+
+
+def _joined(words: Iterable[Any]) -> list[Any]:
+    """Each word and the nouns that `and` joins to it."""
+    return [one for word in words for one in (word, *(other for other in word.conjuncts if other.pos_ in _NOUNS))]
 
 
 def _once(terms: Iterator[str]) -> list[str]:

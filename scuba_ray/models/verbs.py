@@ -8,8 +8,9 @@ A word that lemminflect's table lists as a verb is one if its place says so:
 - any other form if it is no noun by the noun rules, or a base form after a plural: `she rides a horse`, `people walk by`.
 
 A participle before the noun it describes is an adjective: `a parked car`, `grinning face`. Forms of be, have and do are left out:
-they do not tell what happens. How often the rules err is measured in `tests/models/test_verbs.py`: on 150 captions that no rule was
-adjusted on, of the phantom's captioner, one verb in five is none (`waning moon`, `crying face`), and one in twenty is missed.
+they do not tell what happens. How often the rules err is measured in `tests/models/test_verbs.py`: on 150 captions of the
+phantom's captioner that no rule was adjusted on, one verb in five is none (`waning moon`, `crying face`), and one in twenty is
+missed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """150 captions that the rules of the dictionary were not written on, labelled by hand before it was run on them.
 
 Drawn at random from the distinct captions of a phantom run (seed 8), without those of `labelled_captions`; labels follow the same
-conventions, with one more: `right` in `facing right` is an adverb, and a name such as `ng` or `fuji` a noun. Rules were not changed
-afterwards.
+conventions, but `right` in `facing right` is an adverb, and a name such as `ng` or `fuji` a noun. No rule was changed afterwards.
 """
 
 FRESH: dict[str, tuple[str, str]] = {
