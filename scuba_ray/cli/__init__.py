@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from scuba_ray import __version__
-from scuba_ray.cli import bank, bank_import, captioner, clean, data, export, phantom, run, serve
+from scuba_ray.cli import analyze, bank, bank_import, captioner, clean, data, export, phantom, run, serve
 from scuba_ray.cli.finished import finished
 from scuba_ray.cli.options import Address, Bank, EngineName, Images, Seed, Voxels
 from scuba_ray.errors import ConfigError, ScubaError
@@ -56,6 +56,7 @@ bank.app.command("import")(bank_import.import_embeddings)
 app.add_typer(captioner.app, name="captioner")
 app.command()(serve.serve)
 app.command()(run.run)
+app.command()(analyze.analyze)
 app.command()(clean.clean)
 app.command()(export.export)
 
@@ -103,6 +104,7 @@ def show(
     noun: Annotated[str | None, typer.Option(help="Voxels whose caption names it (in a --roi, if given).")] = None,
     query: Annotated[str | None, typer.Option(help="Rank voxels (of a --roi, a --noun) by how they answer to a text.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Methods and controls side by side, on held-out responses.")] = False,
+    about: Annotated[bool, typer.Option("--about", help="What a --roi (or all voxels) is about: nouns, people, parts.")] = False,
     images: Annotated[bool, typer.Option("--images", help="Images made (for a --voxel or --roi), best first.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None,
     form: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="How to print them.")] = "table",
@@ -111,12 +113,15 @@ def show(
     from scuba_ray.report import show as tables
     from scuba_ray.report.compare import SPARE, WIDTH, comparison_table, for_people
     from scuba_ray.report.image_table import image_table
+    from scuba_ray.report.region_table import region_table
     from scuba_ray.report.render import render
 
     if voxel is not None and (roi, noun, query) != (None,) * 3:
         raise typer.BadParameter("--voxel goes with none of --roi, --noun and --query")
     if compare and (voxel, noun, query) != (None,) * 3:
         raise typer.BadParameter("--compare goes with --roi only")
+    if about and (compare or images or (voxel, noun, query) != (None,) * 3):
+        raise typer.BadParameter("--about goes with --roi only")
     if images and (compare or query is not None or noun is not None):
         raise typer.BadParameter("--images goes with --voxel or --roi only")
     folder, config = finished(run)
@@ -125,6 +130,8 @@ def show(
         table = comparison_table(folder, roi=roi)
         if form == "table":
             table, width = for_people(table), None if sys.stdout.isatty() else WIDTH
+    elif about:
+        table = region_table(folder, roi)
     elif images:
         table = image_table(folder, voxel=voxel, roi=roi, limit=limit)
     elif voxel is not None:

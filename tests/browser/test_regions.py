@@ -195,6 +195,22 @@ def test_markup_in_names_is_text_and_no_significant_voxel_is_said(browser: Chrom
         assert not page.find_elements(By.CSS_SELECTOR, "#panel b, #legend b, #cautions b, #regions b")
 
 
+def test_a_subject_without_surface_and_a_region_of_one_voxel(browser: Chrome, data: Any, tmp_path: Path) -> None:
+    one = data["sets"][0]
+    alone = next(row for row, rois in enumerate(one["rois"]) if rois == [1])
+    rois = [[] if 1 in own and row != alone else own for row, own in enumerate(one["rois"])]
+    changed = {**one, "geometry": None, "no_surface": "its data set has no surface", "rois": rois}
+    with opened(browser, saved({**data, "sets": [changed]}, tmp_path)) as page:
+        assert "its data set has no surface" in page.find_element(By.ID, "stage-note").text
+        press(page, "faces")
+        assert heading(page) == "faces" and panel(page).splitlines()[2].startswith("1 voxel, ")
+        press(page, "Show only this region")
+        press(page, "man")
+        assert page.find_element(By.ID, "count").text == f"1 of {VOXELS} voxels"
+        page.find_element(By.ID, "scroller").send_keys(Keys.HOME)
+        assert heading(page) == f"Voxel {one['voxel'][alone]}"
+
+
 @pytest.mark.parametrize("size", [(1024, 768), (800, 600), (420, 900)])
 def test_a_region_fits_narrow_screens(page: Chrome, size: tuple[int, int]) -> None:
     page.set_window_size(*size)
