@@ -5,13 +5,32 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.study import TinyStudy, write_study
 
 # Ray would otherwise phone home and look for cloud metadata; nothing here needs either.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+TOGETHER = ("tests/serve/http/",)
+"""Folders whose tests share what takes long to start."""
+
+
+class OneServiceForAll(LoadFileScheduling):
+    """A file's tests go to one worker, and so do those of the folders in `TOGETHER`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in TOGETHER if nodeid.startswith(folder)), super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneServiceForAll:
+    """Called where tests run side by side."""
+    return OneServiceForAll(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""What a run counts stands at the nodes' Prometheus endpoints, with the values of its tables, also when its driver has gone."""
+"""A whole run on somebody's cluster: its tables are those of a local one, and what it counts stands at the nodes' Prometheus
+endpoints with the values of its tables, also when its driver has gone.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,22 @@ from pathlib import Path
 
 import pytest
 
+from scuba_ray.pipeline import run as complete_run
 from scuba_ray.tables import manifest
 from scuba_ray.tables.store import RunFolder
-from tests.study import TinyStudy
+from tests.study import TABLES, TinyStudy, assert_equal_tables
 
 OPEN = {**os.environ, "RAY_AUTH_MODE": "disabled"}
 DRIVER = """
 import json, sys
 import ray
+from scuba_ray import methods
 from scuba_ray.config import make_config
 from scuba_ray.pipeline import run
 settings = json.load(sys.stdin)
 ray.init(address=settings["engine"]["address"], logging_level="ERROR")
 ports = [node["MetricsExportPort"] for node in ray.nodes()]
+methods.PREPARED_HERE = -1  # small as it is, prepare it on the engine
 folder = run(make_config(settings))
 print(json.dumps({"ports": ports, "run": folder.read_run_json()["run_id"]}))
 """
@@ -101,18 +106,32 @@ def awaited(ports: object, run: str, wanted: set[tuple[str, str, str]]) -> dict[
     return found
 
 
-def test_a_runs_metrics_are_those_of_its_tables(address: str, study: TinyStudy, tmp_path: Path) -> None:
+def test_a_whole_run_has_the_tables_of_a_local_one_and_their_numbers_as_metrics(
+    address: str, study: TinyStudy, tmp_path: Path
+) -> None:
     engine = {"name": "ray", "address": address, "max_workers": 1, "cpus_per_worker": 0.5}
-    settings = study.settings(out=str(tmp_path / "run"), engine=engine)
-    told = driven(DRIVER, given=json.dumps(settings))
+    fit = {"chunk": 5, "permutations": 50, "folds": 3, "alphas": 5}
+    settings = study.settings(out=str(tmp_path / "run"), fit=fit, engine=engine)
+    (study.folder / "pictures" / "notes.png").write_bytes(b"no picture")
+    try:
+        told = driven(DRIVER, given=json.dumps(settings))
+        local = complete_run(study.config(out=str(tmp_path / "local"), fit=fit))
+    finally:
+        (study.folder / "pictures" / "notes.png").unlink()
     folder, run = RunFolder(str(tmp_path / "run")), str(told["run"])
+    assert_equal_tables(local, folder, (*TABLES, "bands"))
+    assert local.quarantine().equals(folder.quarantine()) and len(folder.quarantine()) == 1
+    files = [
+        sorted(str(path.relative_to(one.location)) for path in Path(one.location).glob("*/*.parquet")) for one in (local, folder)
+    ]
+    assert files[0] == files[1], "engine and worker counts are no part of a fingerprint"
     steps = {"encode": "embeddings", "bank": "bank", "project": "projections", "caption": "captions"}
     found = awaited(told["ports"], run, {("scuba_rows_total", step, table) for step, table in steps.items()})
     for step, table in steps.items():
-        (unit,) = manifest.load(folder.location, table).values()
-        assert found["scuba_rows_total", step, table] == unit.rows
-        assert found["scuba_bytes_written_total", step, table] == unit.bytes
-        assert found["scuba_chunk_seconds_count", step, table] == len(unit.parts)
+        units = manifest.load(folder.location, table).values()
+        assert found["scuba_rows_total", step, table] == sum(unit.rows for unit in units)
+        assert found["scuba_bytes_written_total", step, table] == sum(unit.bytes for unit in units)
+        assert found["scuba_chunk_seconds_count", step, table] == sum(len(unit.parts) for unit in units)
     images = {step: found.get(("scuba_images_total", step, table)) for step, table in steps.items()}
     assert images == {
         "encode": folder.read("embeddings").num_rows,
@@ -120,7 +139,8 @@ def test_a_runs_metrics_are_those_of_its_tables(address: str, study: TinyStudy, 
         "project": None,
         "caption": None,
     }
-    assert not [name for name in found if name[0] == "scuba_bad_rows_total"], "nothing went wrong"
+    bad = {name[1:]: value for name, value in found.items() if name[0] == "scuba_bad_rows_total"}
+    assert bad == {("bank", "bank"): 1}, "one file is no picture"
 
 
 def test_what_was_tried_again_is_counted_once(address: str, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("fault", ERRORS)
+@pytest.mark.parametrize("fault", ["config", pytest.param("memory", marks=pytest.mark.slow)])
 def test_errors_while_preparing_keep_their_kind(decoding: RayEngine, run: RunFolder, tmp_path: Path, fault: str) -> None:
     kind, words = ERRORS[fault]
     with pytest.raises(kind) as caught:

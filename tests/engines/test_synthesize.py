@@ -43,7 +43,7 @@ def made(study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
     return config, complete_run(config)
 
 
-@pytest.mark.parametrize("method", ["brainscuba", "braindive"])
+@pytest.mark.parametrize("method", [pytest.param("brainscuba", marks=pytest.mark.slow), "braindive"])
 def test_engines_and_batches_make_the_same_pictures(
     made: tuple[RunConfig, RunFolder], engine: Engine, tmp_path: Path, method: str
 ) -> None:

@@ -74,7 +74,7 @@ def shards(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in out.glob("bank/*.parquet")}
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_killed_build_is_completed_to_the_byte(study: TinyStudy, mixed: Mixed, tmp_path: Path, engine: str) -> None:
     assert build(study, mixed.folder, tmp_path / "whole") == 170
     out = tmp_path / "killed"

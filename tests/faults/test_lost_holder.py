@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ def engine() -> Iterator[RayEngine]:
         yield started
 
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
+
 def kill_in_time(stage: Sums, first: int, after: int, delay: float) -> threading.Thread:
     """Kill the holder of the segments from `first` on, `delay` seconds after it has begun its answer number `after`."""
 
@@ -42,7 +46,7 @@ def kill_in_time(stage: Sums, first: int, after: int, delay: float) -> threading
     return thread
 
 
-@pytest.mark.parametrize(("first", "width"), [(0, 16), (3, 30_000), (6, 16), (6, 30_000)])
+@pytest.mark.parametrize(("first", "width"), [(0, 16), (6, 30_000), slow(3, 30_000), slow(6, 16)])
 def test_any_holder_killed_at_any_moment_costs_no_bit(engine: RayEngine, tmp_path: Path, first: int, width: int) -> None:
     settings = {"segments": 9, "together": 2, "width": width}
     with LocalEngine(EngineConfig()) as local:

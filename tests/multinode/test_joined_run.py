@@ -54,8 +54,6 @@ def test_a_whole_run_on_a_cluster_that_stays(joined: tuple[Nodes, dict[str, str]
     assert done.stdout == f"{tmp_path}/joined/report/index.html\n"
     timeline.say("the run is complete")
     assert_equal_tables(RunFolder(str(tmp_path / "joined")), run(study.config(out=str(tmp_path / "local"))))
-    bank = ("bank", "build", "--images", study.folder / "subject" / "images", "--out", tmp_path / "bank")
-    model = ("--backbone", f"local-dir:{study.folder / 'backbone'}")
-    again = scuba(*bank, *model, "--engine", "ray", "--address", nodes.address, variables=variables)
-    assert again.returncode == 0, again.stderr
+    again = scuba("doctor", "--address", nodes.address, variables=variables)
+    assert f"{nodes.address} answers" in again.stdout, again.stdout + again.stderr
     timeline.say("the cluster is still there for another command")

@@ -52,7 +52,7 @@ def undisturbed(folder: Path, what: str) -> dict[str, bytes]:
     return files_of(folder / "alone" / "run")
 
 
-@pytest.mark.parametrize("what", ["map", "gather"])
+@pytest.mark.parametrize("what", [pytest.param("map", marks=pytest.mark.slow), "gather"])
 def test_a_node_lost_in_mid_run_costs_time_and_no_byte(nodes: Nodes, tmp_path: Path, what: str) -> None:
     timeline = Timeline()
     stays, goes = nodes.add(), nodes.add()

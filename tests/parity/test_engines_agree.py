@@ -1,4 +1,4 @@
-"""One study on both engines: the same tables."""
+"""One study on both engines, by either way to fit: the same tables. A faster look at it is in `tests/actors/test_metrics.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from scuba_ray.pipeline import run
 from tests.study import TABLES, TinyStudy, assert_equal_tables
 
 
-@pytest.mark.parametrize("method", ["ridge", pytest.param("sgd", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ridge", "sgd"])
 def test_local_and_ray_give_equal_tables(study: TinyStudy, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "PREPARED_HERE", -1)  # small as it is, prepare it on the engine
     fit = {"method": method, "chunk": 5, "permutations": 50, "folds": 3, "alphas": 5, "epochs": 2}

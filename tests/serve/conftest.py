@@ -1,11 +1,7 @@
-"""A service for a module of tests: two subjects of the tiny study, captioned, with painted pictures, behind `scuba serve`.
-
-One for the whole session would idle beside all other tests.
-"""
+"""A finished run for services of tests: two subjects of the tiny study, captioned, with painted pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,6 @@ import pytest
 from scuba_ray.config import RunConfig, make_config
 from scuba_ray.pipeline import run as run_steps
 from scuba_ray.tables.store import RunFolder
-from tests.serve.serving import SMALL, Client, Process, Served
 from tests.study import TinyStudy, write_subject
 
 PAINTER = "tests.stages.painted:Painter"
@@ -51,16 +46,3 @@ def finished(study: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """A finished run of two subjects."""
     config = two_subjects(study, tmp_path_factory.mktemp("served"))
     return run_steps(config), config
-
-
-@pytest.fixture(scope="module")
-def served(finished: tuple[RunFolder, RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Its service, answering."""
-    run, config = finished
-    errors = tmp_path_factory.mktemp("service") / "stderr"
-    process = Process(run.location, "--port=0", "--set=synthesizer=true", *SMALL, errors=errors)
-    try:
-        yield Served(Client(process.url()), run, config)
-        assert process.stop() == 0, process.said()
-    finally:
-        process.end()

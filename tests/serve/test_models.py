@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -219,22 +218,16 @@ def test_embeddings_that_cannot_be_captioned_fail_their_own_call_only(service: S
         service.ask("captioner", "captions", embedding_VD, ["one"])
 
 
-def test_captions_that_are_drawn_are_drawn_by_their_keys(service: Service, ray_here: None) -> None:
+def test_captions_that_are_drawn_are_drawn_by_their_keys(service: Service) -> None:
     nucleus = service.config.caption.model_copy(update={"rule": "nucleus", "samples": 3})
-    config = service.config.model_copy(update={"caption": nucleus})
-    handle = serve.run(
-        deployment(Captioner, service.settings.captioner).bind(service.settings, config), name="nucleus", route_prefix=None
-    )
+    replica = Captioner(service.settings, service.config.model_copy(update={"caption": nucleus}))
     embedding_VD = matrix(service.run.read("projections", key=KEY, columns=["embedding"])["embedding"])[:1]
 
-    def draw(rows: int, keys: list[str] | None) -> list[list[str]]:
-        found = handle.captions.remote(np.repeat(embedding_VD, rows, axis=0), keys).result(timeout_s=SECONDS)
-        return [sorted(beam.text for beam in beams) for beams in found]
+    def draw(*keys: str) -> list[list[str]]:
+        return [sorted(beam.text for beam in beams) for beams in replica._captions([(embedding_VD[0], key) for key in keys])]
 
-    one, other = draw(2, ["subj01/tiny/100/-1", "subj01/tiny/101/-1"])
-    assert one != other and draw(1, ["subj01/tiny/101/-1"]) == [other]
-    assert draw(2, None) == [draw(1, None)[0]] * 2
-    serve.delete("nucleus")
+    one, other = draw("subj01/tiny/100/-1", "subj01/tiny/101/-1")
+    assert one != other and draw("subj01/tiny/101/-1") == [other]
 
 
 # --------------------------------------------------------------------------------------------------------------- nearest
@@ -333,8 +326,6 @@ def test_decoders_and_holders_end_with_their_replica(service: Service) -> None:
         os.kill(replica.pid, signal.SIGKILL)
         _, alive = psutil.wait_procs(there, timeout=60)
         assert not alive, (name, alive)
-    until(lambda: np.isfinite(service.ask("encoder", "texts", ["again"])).all())
-    until(lambda: service.ask("projector", "project", weights(service)[1][:1]).num_rows > 1)
 
 
 def processes(words: str) -> list[psutil.Process]:
@@ -347,16 +338,3 @@ def processes(words: str) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return found
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Ask again while replicas are replaced."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        try:
-            if true():
-                return
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)
