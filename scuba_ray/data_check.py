@@ -107,7 +107,7 @@ def _models(config: RunConfig, found: DataCheck) -> Backbone | None:
     named = list[str]()
     for name in config.analyses:
         alone = config.model_copy(update={"analyses": (name,)})
-        chosen = found.attempt(f"analysis {name}", lambda one=alone: choose(one, {}))  # type: ignore[misc]
+        chosen = found.attempt(f"analysis {name}", lambda one=alone: choose(one, lambda analysis: None))  # type: ignore[misc]
         named += [name] if chosen is None else chosen.config.analyses
     config = config.model_copy(update={"analyses": tuple(named)})
     lavca = config.lavca

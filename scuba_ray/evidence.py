@@ -21,7 +21,7 @@ from scuba_ray.stages.describe import DescribeByCaptioner, DescribeByModel, desc
 from scuba_ray.stages.encode import EncodeStimuli
 from scuba_ray.stages.encode_captions import EncodeCaptions, caption_space
 from scuba_ray.stages.lavca import Lavca
-from scuba_ray.stages.nearest_pictures import NearestPictures
+from scuba_ray.stages.nearest_pictures import NearestPictures, pictures_wanted
 from scuba_ray.stages.rerank import Rerank
 from scuba_ray.stages.score import Score
 from scuba_ray.stages.study import Study
@@ -61,7 +61,7 @@ class Evidence:
 
     def nearest(self, projections: Sequence[Result], bank: Bank) -> Result | None:
         """Find the pictures nearest to some voxel of any subject, for captions made from them; None if nothing asks for them."""
-        reader, wanted = self.study.reader, self._pictures_wanted
+        reader, wanted = self.study.reader, pictures_wanted(self.config)
         if not wanted:
             return None
         stage = NearestPictures(
@@ -76,15 +76,6 @@ class Evidence:
         inputs = [bank.fingerprint, *(result.fingerprint for result in projections)]
         small, rows = bank.rows <= READ_HERE, bank.shards
         return self.steps.complete(stage, key=reader.name, rows=rows, chunk=SHARDS, inputs=inputs, here=small)
-
-    @property
-    def _pictures_wanted(self) -> int:
-        config = self.config
-        wanted = [part.pictures for part in (config.lavca, config.concepts) if part is not None]
-        wanted += [config.support.pictures] if "support" in config.analyses else []
-        wanted += [config.clusters.pictures] if "clusters" in config.analyses else []
-        wanted += [1] if config.score is not None and config.score.top_image else []
-        return min(max(wanted, default=0), config.project.nearest)
 
     def describe(self, pictures: Result) -> Result | None:
         """Put the nearest pictures into words, each once: by the captioner, or by a model that sees them."""

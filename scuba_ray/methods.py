@@ -198,16 +198,21 @@ class Methods:
 
     def report(self) -> str:
         """Write the page that shows all of it."""
-        from scuba_ray.report import page
         from scuba_ray.report.explorer import write_report
 
-        inputs = [__version__, page.digest(), self.config.name, self.config.report.model_dump_json()]
-        return self.steps.once("report", inputs, lambda: write_report(self.folder, self.config))
+        return self.steps.once("report", report_inputs(self.config), lambda: write_report(self.folder, self.config))
 
     @property
     def _model(self) -> dict[str, Any]:
         """What every stage that computes on the configured device takes."""
         return {"resources": self.study.resources, "device": self.config.device}
+
+
+def report_inputs(config: RunConfig) -> list[str]:
+    """What the page is made of beside a run's results."""
+    from scuba_ray.report import page
+
+    return [__version__, page.digest(), config.name, config.report.model_dump_json()]
 
 
 def _key(subject: SubjectConfig, backbone: Backbone) -> str:

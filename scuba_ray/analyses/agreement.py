@@ -10,10 +10,11 @@ Three measures, each per region and between subjects; a voxel counts for every r
                 correlation over this subject's own test images with the measured response, averaged over the region's voxels
 
 `other_rois` is the mean of the same measure with the other side's captions of every *other* region, and `gain` the difference:
-how much the region itself matters. `shuffled` is the mean gain over permutations of the other side's voxels over its regions, and
-`p` = (1 + #{permuted gain >= gain}) / (1 + permutations). The test is of the gain, not of the value: mixed regions are all like
-the average, so they resemble each other more than regions that mean something. Only the other side is permuted, for the same
-reason. Subjects may have different test images: each is judged on its own. What cannot be compared has a null and a note.
+how much the region itself matters. `shuffled` is the mean gain over permutations of the other side's voxels over its regions
+(95 % of them lie between `shuffled_low` and `shuffled_high`), and `p` = (1 + #{permuted gain >= gain}) / (1 + permutations). The
+test is of the gain, not of the value: mixed regions are all like the average, so they resemble each other more than regions that
+mean something. Only the other side is permuted, for the same reason. Subjects may have different test images: each is judged on
+its own. What cannot be compared has a null and a note.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ AGREEMENT = pa.schema(
         ("other_rois", pa.float32()),
         ("gain", pa.float32()),
         ("shuffled", pa.float32()),
+        ("shuffled_low", pa.float32()),
+        ("shuffled_high", pa.float32()),
         ("p", pa.float32()),
         ("voxels", pa.int64()),
         ("other_voxels", pa.int64()),
@@ -72,7 +75,7 @@ class Agreement:
     """
 
     name = "agreement"
-    version = 1
+    version = 2
 
     def __init__(self, config: RunConfig) -> None:
         if why := self.lacking(config):
@@ -194,10 +197,13 @@ def _figures(all_RR: Floats, drawn_BR: Floats, region: int, note: str | None) ->
     drawn_B = drawn_BR[~np.isnan(drawn_BR[:, region]), region]
     # a permutation that changes nothing counts, whatever rounding says
     reached = int((drawn_B >= gain_R[region] - 1e-9).sum())
+    low, high = np.percentile(drawn_B, [2.5, 97.5]) if len(drawn_B) else (None, None)
     return {
         "value": value,
         "other_rois": others_R[region],
         "gain": gain_R[region],
         "shuffled": drawn_B.mean() if len(drawn_B) else None,
+        "shuffled_low": low,
+        "shuffled_high": high,
         "p": (1 + reached) / (1 + len(drawn_B)),
     }

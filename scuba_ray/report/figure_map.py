@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.analyses.embedding_map import COLOURS, COMPONENTS
+from scuba_ray.report.figure_marks import short
 from scuba_ray.report.png import png_of
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _strips(
         axes.imshow(colour_V3[shown][None], extent=(0, 1, row + 0.4, row - 0.4), aspect="auto", interpolation="nearest")
     axes.set_xlim(0, 1)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_yticks(range(len(names)), [f"{name} ({len(members[name]):,})" for name in names], fontsize="small")
+    axes.set_yticks(range(len(names)), [f"{short(name)} ({len(members[name]):,})" for name in names], fontsize="small")
     axes.set_xticks([])
     axes.set_xlabel("voxels of each region, by component 1", fontsize="small")
     axes.spines[:].set_visible(False)

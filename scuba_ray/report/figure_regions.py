@@ -10,14 +10,12 @@ import pyarrow.compute as pc
 
 from scuba_ray.analyses.selectivity import UNITS
 from scuba_ray.analyses.spoken import ALL
+from scuba_ray.report.figure_marks import ROW, short
 from scuba_ray.report.palette import EVERYWHERE, region_colours
 from scuba_ray.report.png import png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_ROW = 0.27
-"""Inches per region."""
 
 
 def draw_person(table: pa.Table) -> bytes:
@@ -32,8 +30,8 @@ def draw_person(table: pa.Table) -> bytes:
 
     table = table.filter(pc.equal(table["level"], "roi"))
     panels, colours = _panels(table), _colours(table)
-    tall = [0.95 + _ROW * max(len(rows), 3) for rows in panels.values()]
-    figure = Figure(figsize=(6.4, sum(tall)), layout="constrained")
+    tall = [1.1 + ROW * max(len(rows), 3) for rows in panels.values()]
+    figure = Figure(figsize=(7.2, sum(tall)), layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=tall)[:, 0]
     for axes, (name, rows) in zip(grid, panels.items(), strict=True):
         rows.sort(key=lambda row: (row["roi"] == ALL, -(row["person_share"] or 0)))
@@ -47,8 +45,10 @@ def draw_person(table: pa.Table) -> bytes:
             axes.plot(100 * row["whole_bank"], place, "D", color="white", markeredgecolor="black", markersize=4.5)
         _regions(axes, rows, [row["voxels"] for row in rows])
         axes.set_xlim(0, 100)
-        axes.set_xlabel("% of captions that name people\n(line: 95 % interval over voxels; diamond: whole-bank captions alone)")
-        axes.set_title(f"{name}, {rows[0]['selection']}", loc="left", fontsize="medium")
+        said = "% of captions that name people\nline: 95 % interval over voxels; diamond: whole-bank captions alone"
+        axes.set_xlabel(said, fontsize="small")
+        axes.tick_params(axis="x", labelsize="small")
+        axes.set_title(f"{name}\n{rows[0]['selection']}", loc="left", fontsize="small")
     return png_of(figure)
 
 
@@ -64,7 +64,7 @@ def draw_selectivity(table: pa.Table) -> bytes:
 
     table = table.filter(pc.equal(table["level"], "roi"))
     panels, colours = _panels(table), _colours(table)
-    tall = [1.15 + _ROW * max(len(rows) / len(UNITS), 3) for rows in panels.values()]
+    tall = [1.15 + ROW * max(len(rows) / len(UNITS), 3) for rows in panels.values()]
     figure = Figure(figsize=(2.5 * len(UNITS) + 1, sum(tall)), layout="constrained")
     parts = figure.subfigures(len(panels), 1, squeeze=False, height_ratios=tall)[:, 0]
     for part, (name, rows) in zip(parts, panels.items(), strict=True):
@@ -104,7 +104,7 @@ def _medians(axes: Axes, rows: Sequence[dict[str, Any]], colours: dict[str, str]
 
 def _regions(axes: Axes, rows: Sequence[dict[str, Any]], voxels: Sequence[int] | None) -> None:
     """Names of regions down the left side, with how many voxels they have; none where another panel has them."""
-    names = [f"{row['roi']} ({count:,})" for row, count in zip(rows, voxels, strict=True)] if voxels else [""] * len(rows)
+    names = [f"{short(row['roi'])} ({count:,})" for row, count in zip(rows, voxels, strict=True)] if voxels else [""] * len(rows)
     axes.set_yticks(range(len(rows)), names, fontsize="small")
     axes.set_ylim(max(len(rows), 3) - 0.4, -0.9)
     axes.spines[["top", "right"]].set_visible(False)

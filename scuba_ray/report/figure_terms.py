@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.analyses.spoken import ALL
+from scuba_ray.report.figure_marks import short
 from scuba_ray.report.palette import EVERYWHERE, region_colours
 from scuba_ray.report.png import png_of
 from scuba_ray.tables.schemas import SIGNIFICANT
@@ -74,7 +75,10 @@ def _bars(axes: Axes, rows: Sequence[dict[str, Any]], column: str, colour: str, 
     """One panel; `room` is how many terms every panel has place for, so that bars are as thick everywhere."""
     shown, voxels = _shown(rows, column), rows[0]["voxels"]
     axes.set_title(
-        f"{rows[0]['roi']}, {voxels:,} {'voxel' if voxels == 1 else 'voxels'}", loc="left", fontsize="small", fontweight="bold"
+        f"{short(rows[0]['roi'], 22)}, {voxels:,} {'voxel' if voxels == 1 else 'voxels'}",
+        loc="left",
+        fontsize="small",
+        fontweight="bold",
     )
     axes.spines[["top", "right"]].set_visible(False)
     if not shown:

@@ -7,7 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from scuba_ray.analyses import synthesis
+from scuba_ray.analyses.recovery_summary import summarise
 from scuba_ray.analyses.spoken import ALL
+from scuba_ray.report.figure_probe import shown
 
 SAID = 24
 """Rows of a table told in words at most; the table has the rest."""
@@ -25,6 +28,20 @@ _TEXTS = {
         "Projected embeddings as colours: where voxels lie in the map, and the colours of regions.",
     ),
     "comparison": ("Methods side by side", "How well captions of each method, and controls, predict held-out responses."),
+    "synthesis": (
+        "Images of regions",
+        "Do images made for a region drive its voxels and show what it answers to, beside natural images that drove it most?",
+    ),
+    "probe": ("Five-way probe", "Which of the probe's categories images of each region show; a frame marks the region's own."),
+    "support": ("Support of nouns", "How many of a caption's nouns are shown by one of the nearest pictures of the bank."),
+    "recovery": (
+        "What was planted",
+        "How often captions name what was planted in simulated voxels, beside other voxels' captions.",
+    ),
+    "agreement": (
+        "Agreement of subjects",
+        "How much more captions of a region agree between subjects than those of other regions.",
+    ),
     "backbones": (
         "Backbones",
         "Held-out R² by region and backbone: boxes show median, quartiles, 5th and 95th percentile of voxels.",
@@ -35,7 +52,8 @@ _TEXTS = {
 def texts(name: str, table: pa.Table) -> dict[str, str]:
     """Title, caption and alternative text of an analysis' figure; `table` is what the analysis wrote."""
     title, caption = _TEXTS[name]
-    lines = _LINES[name](table.to_pylist())
+    told = _TOLD[name](table) if name in _TOLD else table
+    lines = _LINES[name](told.to_pylist())
     more = f"; and {len(lines) - SAID} more in the table" if len(lines) > SAID else ""
     return {"title": title, "caption": caption, "alt": f"{title}. {'; '.join(lines[:SAID])}{more}."}
 
@@ -103,7 +121,70 @@ def _backbones(rows: list[dict[str, Any]]) -> list[str]:
     return [f"{_who(row, rows)}, {row['backbone']}: median R² {_number(row['median_r2'], 3)}" for row in rows]
 
 
+def _synthesis(rows: list[dict[str, Any]]) -> list[str]:
+    mine = [row for row in rows if row["kind"] == "roi"] or rows
+    mine.sort(key=lambda row: row["target"] != synthesis.ALL)
+    return [
+        f"{_target(row, rows)}, {row['method']}: gain {_number(_first(row, 'gain_independent', 'gain'))} z, "
+        f"{_percent(row['classified'])} in its category"
+        for row in mine
+    ]
+
+
+def _first(row: Mapping[str, Any], *names: str) -> float | None:
+    """The first of some columns that is known."""
+    return next((row[name] for name in names if row[name] is not None), None)
+
+
+def _target(row: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
+    return _who({**row, "roi": row["target"]}, rows)
+
+
+def _probe(rows: list[dict[str, Any]]) -> list[str]:
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        key = (_target(row, rows), row["method"])
+        if key not in best or row["share"] > best[key]["share"]:
+            best[key] = row
+    return [
+        f"{who}, {method}: most are {row['category']} ({_percent(row['share'])} of {row['images']})"
+        for (who, method), row in best.items()
+    ]
+
+
+def _support(rows: list[dict[str, Any]]) -> list[str]:
+    asked = [row for row in rows if row["supported"] is not None]
+    counts: dict[tuple[str, str], list[bool]] = {}
+    for row in asked:
+        counts.setdefault((row["subject"], row["method"]), []).append(row["supported"])
+    lines = [f"{who}, {method}: {_percent(sum(own) / len(own))} of {len(own):,} nouns" for (who, method), own in counts.items()]
+    return lines or ["no noun could be asked about"]
+
+
+def _recovery(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        f"{row['subject']}, {row['voxel_class']}, {row['method']}: {_percent(row['rate'])} of {row['voxels']:,} voxels"
+        for row in rows
+    ]
+    return lines or ["no voxel counts"]
+
+
+def _agreement(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{row['subject']} with {row['other'] or 'the others'}, {row['roi']}, {row['measure']}: "
+        + (f"gain {_number(row['gain'])}, p {_number(row['p'], 3)}" if row["gain"] is not None else str(row["note"]))
+        for row in rows
+    ]
+
+
+_TOLD: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "probe": shown,
+    # the intervals are not told
+    "recovery": lambda table: summarise(table, draws=1),
+}
+"""What is told of tables that are more than is drawn of them."""
 _LINES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "nouns": _terms, "beyond_nouns": _terms, "person": _person, "selectivity": _selectivity, "clusters": _clusters,
-    "embedding_map": _embedding_map, "comparison": _comparison, "backbones": _backbones,
+    "embedding_map": _embedding_map, "comparison": _comparison, "synthesis": _synthesis, "probe": _probe, "support": _support,
+    "recovery": _recovery, "agreement": _agreement, "backbones": _backbones,
 }  # fmt: skip

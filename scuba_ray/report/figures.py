@@ -10,10 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.analyses.backbones import ALL
+from scuba_ray.report.figure_agreement import draw_agreement
 from scuba_ray.report.figure_clusters import draw_clusters
+from scuba_ray.report.figure_evidence import draw_recovery, draw_support
 from scuba_ray.report.figure_map import draw_map
+from scuba_ray.report.figure_marks import short
 from scuba_ray.report.figure_methods import draw_methods
+from scuba_ray.report.figure_probe import draw_probe
 from scuba_ray.report.figure_regions import draw_person, draw_selectivity
+from scuba_ray.report.figure_synthesis import COLUMNS as IMAGE_COLUMNS
+from scuba_ray.report.figure_synthesis import draw_synthesis
 from scuba_ray.report.figure_terms import draw_terms
 from scuba_ray.report.palette import EVERYWHERE, NOWHERE, region_colours
 from scuba_ray.report.png import png_of
@@ -23,7 +29,9 @@ if TYPE_CHECKING:
 
     from scuba_ray.tables.store import RunFolder
 
-SYNTHESIS = "analyses/synthesis"
+WIDEST = 14.0
+"""Inches of a panel of boxes; with more regions they are narrower."""
+SYNTHESIS, PROBE = "analyses/synthesis", "analyses/probe"
 _COLUMNS = ("subject", "backbone", "voxel_id", "rois", "status", "r2")
 
 Draw = Callable[[pa.Table, "RunFolder"], bytes]
@@ -36,6 +44,11 @@ _DRAWN: dict[str, Draw] = {
     "clusters": lambda table, run: draw_clusters(table),
     "embedding_map": lambda table, run: draw_map(table, run.read("voxels", columns=list(_COLUMNS[:4]))),
     "comparison": lambda table, run: draw_methods(table, run.read(SYNTHESIS) if run.keys(SYNTHESIS) else None),
+    "synthesis": lambda table, run: draw_synthesis(table, run.read("images", columns=list(IMAGE_COLUMNS)), _chance(run)),
+    "probe": lambda table, run: draw_probe(table),
+    "support": lambda table, run: draw_support(table, run.read("voxels", columns=list(_COLUMNS[:4])), _level(run)),
+    "recovery": lambda table, run: draw_recovery(table),
+    "agreement": lambda table, run: draw_agreement(table),
     "backbones": lambda table, run: draw_backbones(table, run.read("voxels", columns=list(_COLUMNS))),
 }
 """Analyses that have a figure, in the order of the page."""
@@ -49,6 +62,18 @@ def draw(run: RunFolder) -> dict[str, bytes]:
         if len(table):
             found[f"analyses/{name}/_figure.png"] = draw_one(table, run)
     return found
+
+
+def _chance(run: RunFolder) -> float | None:
+    """Share of a category of the probe by chance, where the run has that analysis."""
+    probed = run.read(PROBE) if run.keys(PROBE) else pa.table({})
+    return probed["chance"][0].as_py() if len(probed) else None
+
+
+def _level(run: RunFolder) -> float:
+    """Up to which p a noun counts as supported."""
+    level: float = run.read_run_json()["config"]["support"]["level"]
+    return level
 
 
 def draw_backbones(table: pa.Table, voxels: pa.Table) -> bytes:
@@ -68,13 +93,14 @@ def draw_backbones(table: pa.Table, voxels: pa.Table) -> bytes:
     names = list(dict.fromkeys([table["reference"][0].as_py(), *table["backbone"].to_pylist()]))
     regions = list(dict.fromkeys(table["roi"].to_pylist()))
     colours = {ALL: EVERYWHERE, **region_colours(region for region in regions if region != ALL)}
-    wide = max(4.5, 0.36 * len(regions) * len(names) + 1.2)
+    wide = min(max(4.5, 0.36 * len(regions) * len(names) + 1.2), WIDEST)
     figure = Figure(figsize=(wide + 3.9 * (len(names) - 1), 3.9 * len(subjects)), layout="constrained")
     grid = figure.subplots(len(subjects), len(names), squeeze=False, width_ratios=[wide, *[3.9] * (len(names) - 1)])
     for axes, subject in zip(grid, subjects, strict=True):
         scores = {name: _scores(voxels, subject, name) for name in names}
         _boxes(axes[0], scores, regions, colours)
-        axes[0].set_title(subject, loc="left", fontweight="bold")
+        # the legend is below the name
+        axes[0].set_title(f"{subject}\n", loc="left", fontweight="bold")
         for panel, name in zip(axes[1:], names[1:], strict=True):
             _pairs(panel, scores, names[0], name, colours)
     return png_of(figure)
@@ -111,7 +137,10 @@ def _boxes(axes: Axes, scores: dict[str, Any], regions: Sequence[str], colours: 
                 box["boxes"][0].set(facecolor=colours[region], alpha=strengths[rank])
     axes.axhline(0, color="black", linewidth=0.6)
     axes.set_xticks(
-        range(len(regions)), regions, rotation=30 if len(regions) > 5 else 0, ha="right" if len(regions) > 5 else "center"
+        range(len(regions)),
+        [short(name) for name in regions],
+        rotation=30 if len(regions) > 5 else 0,
+        ha="right" if len(regions) > 5 else "center",
     )
     axes.set_ylabel("R² on held-out images\n(share of variance)")
     keys = [Patch(facecolor=EVERYWHERE, alpha=strength, label=name) for strength, name in zip(strengths, scores, strict=True)]

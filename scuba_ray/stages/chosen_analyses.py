@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from scuba_ray.config import RunConfig
@@ -22,14 +22,14 @@ class Chosen:
     """Warnings: which, and why."""
 
 
-def choose(config: RunConfig, absent: Mapping[str, str]) -> Chosen:
+def choose(config: RunConfig, lacks: Callable[[Analysis], str | None]) -> Chosen:
     """Open the analyses of `config`; `all` is what the registry has beside those that are named, and follows them.
 
     Parameters
     ----------
     config : RunConfig
-    absent : mapping
-        Tables that the run will not have, and why: `all` leaves out what reads them.
+    lacks : callable
+        Why the run cannot have an analysis that its configuration allows, to follow its name: `all` leaves it out.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def choose(config: RunConfig, absent: Mapping[str, str]) -> Chosen:
         why = kind.lacking(config) if isinstance(kind, Conditional) else None
         if why is None:
             analysis: Analysis = kind(config)
-            why = next((f"reads the table {table}, and {absent[table]}" for table in analysis.inputs if table in absent), None)
+            why = lacks(analysis)
         if why is None:
             names.append(name)
             analyses.append(analysis)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.bank.shards import BankFolder
+from scuba_ray.config import RunConfig
 from scuba_ray.protocols import Chunk, Resources, StageOutput
 from scuba_ray.tables.columns import table_of
 from scuba_ray.tables.schemas import WHOLE_BANK, nearest_pictures_schema
@@ -21,6 +22,15 @@ from scuba_ray.tables.store import RunFolder
 
 _ROWS = 8192
 """Rows read at once, of projections and of shards."""
+
+
+def pictures_wanted(config: RunConfig) -> int:
+    """How many nearest pictures of each voxel the steps and analyses of a run look at; 0 if none does."""
+    wanted = [part.pictures for part in (config.lavca, config.concepts) if part is not None]
+    wanted += [config.support.pictures] if "support" in config.analyses else []
+    wanted += [config.clusters.pictures] if "clusters" in config.analyses else []
+    wanted += [1] if config.score is not None and config.score.top_image else []
+    return min(max(wanted, default=0), config.project.nearest)
 
 
 @dataclass(frozen=True, kw_only=True)

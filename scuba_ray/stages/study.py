@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from scuba_ray.models.clip import make_backbone
 from scuba_ray.models.clipcap import make_captioner
 from scuba_ray.models.image_to_text import ImageToText
 from scuba_ray.models.language import make_language_model
-from scuba_ray.protocols import LOW_LEVEL, Backbone, Captioner, ImageSource, Resources, SubjectDataset, Synthesizer
+from scuba_ray.protocols import LOW_LEVEL, Analysis, Backbone, Captioner, ImageSource, Resources, SubjectDataset, Synthesizer
 from scuba_ray.stages.chosen_analyses import Chosen, choose
 from scuba_ray.stages.encode_captions import check_captions
 from scuba_ray.stages.imported import ImportedWeights
@@ -98,7 +99,7 @@ def open_study(config: RunConfig) -> Study:
     weights = {subject.name: _weights(subject, reader) for subject in config.subjects if subject.weights is not None}
     identity = {name: dataset.fingerprint() for name, dataset in datasets.items()}
     identity |= {name: mine.fingerprint() for name, mine in weights.items()}
-    chosen = choose(config, unscored(datasets))
+    chosen = choose(config, partial(unscored, datasets))
     judges = tuple(make_backbone(judge) for judge in (config.score.judges if config.score else ()))
     low_level = make_backbone(BackboneConfig(name=LOW_LEVEL, model=f"pixels:{LOW_LEVEL}")) if config.fit.low_level else None
     if config.lavca is not None:
@@ -132,10 +133,11 @@ def open_study(config: RunConfig) -> Study:
     )
 
 
-def unscored(datasets: Mapping[str, SubjectDataset]) -> dict[str, str]:
-    """The table `scores`, with the reason, where no data set has test images to score captions by."""
-    tested = any("test" in one.stimuli()["split"].to_pylist() for one in datasets.values())
-    return {} if tested else {"scores": "no subject has test images and responses to them"}
+def unscored(datasets: Mapping[str, SubjectDataset], analysis: Analysis) -> str | None:
+    """Why an analysis has no scores to read: no data set has test images to score captions by; None if it has, or needs none."""
+    if "scores" not in analysis.inputs or any("test" in one.stimuli()["split"].to_pylist() for one in datasets.values()):
+        return None
+    return "reads scores of captions, and no subject has test images"
 
 
 def located(config: RunConfig) -> RunConfig:
