@@ -1,4 +1,5 @@
-"""Contact sheets: one PNG per subject and region (or query), a row per method, the best image first, what was said of it below.
+"""Contact sheets: one PNG per subject and region (or part, or query), a row per method, the best image first, what was said of
+it below.
 
 Drawn with Pillow, text in matplotlib's own DejaVu Sans, so that a sheet looks the same on every machine.
 """
@@ -35,11 +36,12 @@ _WIDTH = 980
 
 
 def file_name(target: TargetImages) -> str:
-    """Where a target's sheet lies in the run: `report/sheets/SUBJECT-ROI.png`, queries `SUBJECT-query-TEXT-DIGEST.png`.
+    """Where a target's sheet lies in the run: `report/sheets/SUBJECT-ROI.png`, queries `SUBJECT-query-TEXT-DIGEST.png`, parts of
+    regions `SUBJECT-ROI_part_N-DIGEST.png`.
 
     What not every file system takes in a name is `_`, and of a long name the beginning is kept; a digest tells such names apart.
     """
-    name = f"{target.subject}-{target.name}" if target.kind == "roi" else f"{target.subject}-query-{target.name}"
+    name = f"{target.subject}-query-{target.name}" if target.kind == "query" else f"{target.subject}-{target.name}"
     short = re.sub(r"[^\w.+-]+", "_", name, flags=re.ASCII)[:_LONGEST]
     if short != name or target.kind != "roi":
         short += f"-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
@@ -47,11 +49,11 @@ def file_name(target: TargetImages) -> str:
 
 
 def written(run: RunFolder, targets: Iterable[TargetImages], colours: Mapping[str, str]) -> Iterator[TargetImages]:
-    """Pass targets on, writing the sheet of each region and query; at the end sheets that are no longer made are deleted."""
+    """Pass targets on, writing the sheet of each but single voxels; at the end sheets that are no longer made are deleted."""
     names = set()
     for target in targets:
         if target.kind != "voxel":
-            run.write_file(file_name(target), draw(target, colours.get(target.name, NOWHERE)))
+            run.write_file(file_name(target), draw(target, colours.get(target.region or "", NOWHERE)))
             names.add(file_name(target).rpartition("/")[2])
         yield target
     for name in files.names(run.location, FOLDER) - names:
@@ -66,7 +68,7 @@ def draw(target: TargetImages, colour: str) -> bytes:
     target : TargetImages
         What the images were made for, with its pictures.
     colour : str
-        The region's colour (`#RRGGBB`), shown beside its name.
+        The region's colour (`#RRGGBB`), shown beside the name.
     """
     columns = max(len(row.best) for row in target.rows)
     width = max(_WIDTH, 2 * MARGIN + LABEL + columns * (SIDE + GAP))

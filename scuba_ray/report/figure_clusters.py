@@ -1,9 +1,13 @@
-"""Figure of regions' parts: how large each is, what it says, and what its voxels' models predict for whose pictures."""
+"""Figure of regions' parts: how large each is, what it says, what its voxels' models predict for whose pictures, and the images
+that were made for it.
+"""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,21 +16,31 @@ import pyarrow.compute as pc
 from scuba_ray.analyses.spoken import ALL
 from scuba_ray.report.palette import EVERYWHERE, region_colours
 from scuba_ray.report.png import png_of
+from scuba_ray.stages.divisions import part_target
+from scuba_ray.tables.ways import BRAINDIVE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from scuba_ray.report.synthesised import MethodImages
+
 _ROW, _SAID = 0.27, 72
 """Inches per part, and letters of its nouns at most."""
+_WIDE, _HIGH, _SHOWN = 11.0, 1.0, 8
+"""Inches: the figure's width, and a row of images; how many images a row has at most, of all methods together."""
+
+Made = Mapping[tuple[str, str, str], "Sequence[MethodImages]"]
 
 
-def draw_clusters(table: pa.Table) -> bytes:
-    """A block of two panels per subject: parts by region, and predicted responses. PNG.
+def draw_clusters(table: pa.Table, made: Made) -> bytes:
+    """A block of two panels per subject: parts by region, and predicted responses; below them the images made for parts. PNG.
 
     Parameters
     ----------
     table : pa.Table
         What the analysis `clusters` wrote.
+    made : mapping
+        As `synthesised.made_for_parts` gives it; without images there are no rows of them.
     """
     from matplotlib.figure import Figure
 
@@ -35,14 +49,49 @@ def draw_clusters(table: pa.Table) -> bytes:
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(f"{row['subject']} · {row['backbone']}, {row['selection']}", []).append(row)
-    tall = [1.15 + _ROW * max(len(own), 3) for own in groups.values()]
-    figure = Figure(figsize=(11, sum(tall)), layout="constrained")
-    grid = figure.subplots(len(groups), 2, squeeze=False, height_ratios=tall, width_ratios=[3, 1])
-    for (left, right), (name, own) in zip(grid, groups.items(), strict=True):
+    pictured = [[row for row in own if _images(made, row)] for own in groups.values()]
+    heights = []
+    for own, some in zip(groups.values(), pictured, strict=True):
+        heights += [1.15 + _ROW * max(len(own), 3), *([0.5 + _HIGH * len(some)] if some else [])]
+    figure = Figure(figsize=(_WIDE, sum(heights)), layout="constrained")
+    grid, place = figure.add_gridspec(len(heights), 1, height_ratios=heights), count()
+    for (name, own), some in zip(groups.items(), pictured, strict=True):
+        inner = grid[next(place)].subgridspec(1, 2, width_ratios=[3, 1])
+        left, right = figure.add_subplot(inner[0]), figure.add_subplot(inner[1])
         _parts(left, own, colours)
-        _predicted(right, own, colours)
+        _predicted(right, own, colours, made)
         left.set_title(name, loc="left", fontsize="medium")
+        if some:
+            _pictures(figure.add_subplot(grid[next(place)]), some, made)
     return png_of(figure)
+
+
+def _images(made: Made, row: dict[str, Any]) -> Sequence[MethodImages]:
+    """What was made for a part, by method."""
+    return () if row["part"] is None else made.get((row["subject"], row["backbone"], part_target(row["roi"], row["part"])), ())
+
+
+def _pictures(axes: Axes, rows: Sequence[dict[str, Any]], made: Made) -> None:
+    """A row per part: the best images of each method in turn, each with what it was made from and the predicted response."""
+    across = _WIDE / _HIGH
+    for place, row in enumerate(rows):
+        methods = _images(made, row)
+        each = max(_SHOWN // len(methods), 1)
+        best = [(of.method, image) for of in methods for image in of.best[:each]][:_SHOWN]
+        axes.text(0.9, place + 0.4, f"{row['roi']} {row['part'] + 1}", ha="right", va="center", fontsize="small", weight="bold")
+        for at, (method, image) in enumerate(best):
+            left = 1 + at * (across - 1) / _SHOWN
+            if image["picture"] is not None:
+                axes.imshow(image["picture"], extent=(left, left + 0.8, place + 0.8, place), interpolation="antialiased")
+            noun = textwrap.shorten(image["noun"] or method, 14, placeholder="…")
+            response = f"{image['predicted']:.2f}".replace("-", "−")
+            axes.text(left, place + 0.83, f"{noun}, {response}", va="top", fontsize="x-small")
+    axes.set(xlim=(0, across), ylim=(len(rows), -0.05), aspect="equal", anchor="NW")
+    axes.set_axis_off()
+    title = (
+        "images made for parts, the best of each method: noun of the prompt, or method; mean predicted response of the part (z)"
+    )
+    axes.set_title(title, loc="left", fontsize="small")
 
 
 def _parts(axes: Axes, rows: Sequence[dict[str, Any]], colours: dict[str, str]) -> None:
@@ -74,8 +123,12 @@ def _label(row: dict[str, Any], index: int, rows: Sequence[dict[str, Any]]) -> s
     return f"{row['roi']}{stable}    {part}"
 
 
-def _predicted(axes: Axes, rows: Sequence[dict[str, Any]], colours: dict[str, str]) -> None:
+def _predicted(axes: Axes, rows: Sequence[dict[str, Any]], colours: dict[str, str], made: Made) -> None:
     for place, row in enumerate(rows):
+        for of in _images(made, row):
+            mean = fmean(image["predicted"] for image in of.best)
+            marker = "^" if of.method == BRAINDIVE else "D"
+            axes.plot(mean, place, marker, markerfacecolor="white", markeredgecolor="black", markersize=4.5)
         known = [value for value in (row["predicted_own"], row["predicted_other"]) if value is not None]
         axes.plot(known, [place] * len(known), color=colours[row["roi"]], linewidth=1.5)
         for value, face in ((row["predicted_other"], "white"), (row["predicted_own"], colours[row["roi"]])):
@@ -84,6 +137,10 @@ def _predicted(axes: Axes, rows: Sequence[dict[str, Any]], colours: dict[str, st
     axes.axvline(0, color="black", linewidth=0.6)
     axes.set_yticks([])
     axes.set_ylim(max(len(rows), 3) - 0.4, -0.6)
-    axes.set_xlabel("mean predicted response (z)\nfull: to the part's own pictures;\nopen: to the other parts'", fontsize="small")
+    methods = {of.method == BRAINDIVE for row in rows for of in _images(made, row)}
+    label = "mean predicted response (z)\nfull: to the part's own pictures;\nopen: to the other parts'"
+    label += ";\ndiamond: to images from its captions" if False in methods else ""
+    label += ";\ntriangle: to images by gradient" if True in methods else ""
+    axes.set_xlabel(label, fontsize="small")
     axes.tick_params(axis="x", labelsize="small")
     axes.spines[["top", "right", "left"]].set_visible(False)

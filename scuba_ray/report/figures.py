@@ -23,6 +23,7 @@ from scuba_ray.report.figure_synthesis import draw_synthesis
 from scuba_ray.report.figure_terms import draw_terms
 from scuba_ray.report.palette import EVERYWHERE, NOWHERE, region_colours
 from scuba_ray.report.png import png_of
+from scuba_ray.report.synthesised import made_for_parts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ _DRAWN: dict[str, Draw] = {
     "beyond_nouns": lambda table, run: draw_terms(table, "term"),
     "person": lambda table, run: draw_person(table),
     "selectivity": lambda table, run: draw_selectivity(table),
-    "clusters": lambda table, run: draw_clusters(table),
+    "clusters": lambda table, run: draw_clusters(table, made_for_parts(run)),
     "embedding_map": lambda table, run: draw_map(table, run.read("voxels", columns=list(_COLUMNS[:4]))),
     "comparison": lambda table, run: draw_methods(table, run.read(SYNTHESIS) if run.keys(SYNTHESIS) else None),
     "synthesis": lambda table, run: draw_synthesis(table, run.read("images", columns=list(IMAGE_COLUMNS)), _chance(run)),

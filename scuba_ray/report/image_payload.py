@@ -48,6 +48,7 @@ class ImagePayload:
             "kind": target.kind,
             "name": target.name,
             "voxel": target.voxel,
+            "roi": target.region,
             "voxels": target.voxels,
             "judged": target.judged,
             "category": first["target_category"],
@@ -99,7 +100,7 @@ class ImagePayload:
 
 
 def figures(table: pa.Table, subject: str, backbone: str) -> list[dict[str, Any]]:
-    """Rows of the analysis `synthesis` for regions and queries of one subject: all regions together first, then one by one."""
+    """Rows of the analysis `synthesis` for all targets of one subject but voxels: all regions together first, then one by one."""
     rows = [
         {name: rounded([row[name]])[0] if isinstance(row[name], float) else row[name] for name in _FIGURES}
         for row in table.to_pylist()

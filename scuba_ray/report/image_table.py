@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from scuba_ray.errors import ConfigError
 from scuba_ray.report.known import known_names
+from scuba_ray.stages.divisions import region_of_part
 
 if TYPE_CHECKING:
     from scuba_ray.tables.store import RunFolder
@@ -17,6 +18,8 @@ IMAGE_COLUMNS = [
     "subject", "backbone", "target", "method", "rank", "prompt", "predicted", "predicted_independent", "percentile", "category",
 ]  # fmt: skip
 """What is said of an image, beside its kind."""
+_KINDS = ("query", "roi", "part", "voxel")
+"""The order in which images are listed."""
 
 
 def image_table(run: RunFolder, *, voxel: int | None = None, roi: str | None = None, limit: int | None = None) -> pa.Table:
@@ -27,16 +30,16 @@ def image_table(run: RunFolder, *, voxel: int | None = None, roi: str | None = N
     run : RunFolder
         A finished run.
     voxel, roi : optional
-        Only the images of this voxel, or region.
+        Only the images of this voxel, of this region and its parts, or of this part.
     limit : int, optional
         At most this many rows.
 
     Returns
     -------
     pa.Table
-        subject, backbone, target (a region, `voxel ID`, or a query), method, rank (from 0), prompt, predicted and
-        predicted_independent (mean response of the target's voxels, z), percentile (0 to 100, among stimuli), category (by the
-        independent judge).
+        subject, backbone, target (a region, `REGION part N`, `voxel ID`, or a query), method, rank (from 0), prompt, predicted
+        and predicted_independent (mean response of the target's voxels, z), percentile (0 to 100, among stimuli), category (by
+        the independent judge).
 
     Raises
     ------
@@ -47,9 +50,11 @@ def image_table(run: RunFolder, *, voxel: int | None = None, roi: str | None = N
         raise ConfigError("this run made no images; add the setting `synthesize` and run it again")
     made = _made(run)
     known = set(made["target"].to_pylist())
-    for kind, target in (("voxel", None if voxel is None else f"voxel {voxel}"), ("roi", roi)):
+    for target, kinds in ((None if voxel is None else f"voxel {voxel}", ("voxel",)), (roi, ("roi", "part"))):
         if target is not None:
-            made = made.filter(pc.and_(pc.equal(made["kind"], kind), pc.equal(made["target"], target)))
+            made = pa.Table.from_pylist(
+                [row for row in made.to_pylist() if row["kind"] in kinds and _belongs(row, target)], made.schema
+            )
             if not made.num_rows:
                 raise ConfigError(f"this run made no images for {target}; {known_names(target, known, 'targets')}")
     made = made.drop_columns(["kind"])
@@ -68,7 +73,14 @@ def image_items(run: RunFolder, subject: str, backbone: str, voxel: int) -> list
 def _made(run: RunFolder, key: str | None = None) -> pa.Table:
     table = run.read("images", key=key, columns=[*IMAGE_COLUMNS, "kind", "stimulus_id"])
     made = table.filter(pc.is_null(table["stimulus_id"])).drop_columns(["stimulus_id"])
-    return made.sort_by([(name, "ascending") for name in ("subject", "backbone", "kind", "target", "method", "rank")])
+    places = pc.index_in(made["kind"], value_set=pa.array(_KINDS))
+    order = [(name, "ascending") for name in ("subject", "backbone", "place", "target", "method", "rank")]
+    return made.append_column("place", places).sort_by(order).drop_columns(["place"])
+
+
+def _belongs(row: dict[str, Any], target: str) -> bool:
+    """Whether an image was made for a target, or for a part of it."""
+    return row["target"] == target or (row["kind"] == "part" and region_of_part(row["target"]) == target)
 
 
 def _said(row: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from scuba_ray.datasets import make_dataset
 from scuba_ray.datasets.pictures import decode_image
 from scuba_ray.errors import DataError, ScubaError
 from scuba_ray.report.thumbnails import square
+from scuba_ray.stages.divisions import region_of_part
 from scuba_ray.tables.image_schemas import IMAGES
 from scuba_ray.tables.ways import BRAINDIVE, LAVCA, METHOD, NATURAL_TOP_1_PERCENT, NATURAL_TOP_100, RERANKED
 
@@ -53,7 +54,8 @@ class MethodImages:
 
 @dataclass(frozen=True)
 class TargetImages:
-    """A region, a voxel, or the voxels that answer to a query, with the images made for it and the stimuli that drive it."""
+    """A region, a part of one, a voxel, or the voxels that answer to a query, with the images made for it and the stimuli that
+    drive it."""
 
     subject: str
     backbone: str
@@ -67,8 +69,13 @@ class TargetImages:
 
     @property
     def voxel(self) -> int | None:
-        """The id of the voxel that this is; none for regions and queries."""
+        """The id of the voxel that this is; none for all others."""
         return int(self.name.removeprefix("voxel ")) if self.kind == "voxel" else None
+
+    @property
+    def region(self) -> str | None:
+        """The region that this is, or is a part of; none for voxels and queries."""
+        return self.name if self.kind == "roi" else region_of_part(self.name) if self.kind == "part" else None
 
 
 def by_target(run: RunFolder, config: RunConfig) -> Iterator[TargetImages]:
@@ -102,6 +109,21 @@ def by_target(run: RunFolder, config: RunConfig) -> Iterator[TargetImages]:
             yield TargetImages(first["subject"], first["backbone"], kind, name, sizes[kind, name], rows, judged)
 
 
+def made_for_parts(run: RunFolder) -> dict[tuple[str, str, str], list[MethodImages]]:
+    """Images that were made for parts of regions, without stimuli: of each subject, backbone and target by method, best first."""
+    groups: dict[tuple[str, str, str], list[MethodImages]] = {}
+    for key in run.keys("images"):
+        made: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+        for place, row in enumerate(run.read("images", key=key, columns=_TOLD).to_pylist()):
+            if row["kind"] == "part" and row["stimulus_id"] is None:
+                target = (row["subject"], row["backbone"], row["target"])
+                made.setdefault(target, []).append({**row, "seen": row["category"] or row["category_own"], "place": place})
+        for target, images in made.items():
+            groups[target] = _rows(images)
+            _add_made(run, key, [one for row in groups[target] for one in row.best])
+    return groups
+
+
 def _voxels(run: RunFolder, key: str) -> dict[tuple[str, str], int]:
     """How many voxels stand for each target: the plan knows."""
     plan = run.read("requests", key=key, columns=["kind", "target", "voxels"])
@@ -125,14 +147,19 @@ def _rows(images: list[dict[str, Any]]) -> list[MethodImages]:
 
 def _add_pictures(run: RunFolder, key: str, images: list[dict[str, Any]], stimuli: _Stimuli) -> None:
     """Give each image its `picture`, or say in `absent` why it has none."""
-    made = [one["place"] for one in images if one["stimulus_id"] is None]
-    first, stop = (min(made), max(made) + 1) if made else (0, 0)
-    pngs = run.slice("images", key, first, stop, ["png"])["png"] if made else []
+    _add_made(run, key, [one for one in images if one["stimulus_id"] is None])
     for one in images:
-        if one["stimulus_id"] is None:
-            one["picture"], one["absent"] = _decoded(pngs[one["place"] - first].as_py()), "not readable"
-        else:
+        if one["stimulus_id"] is not None:
             one["picture"], one["absent"] = stimuli.find(one["subject"], one["stimulus_id"])
+
+
+def _add_made(run: RunFolder, key: str, images: list[dict[str, Any]]) -> None:
+    """The same for images that were made, of one target or neighbours: they are read together."""
+    places = [one["place"] for one in images]
+    first, stop = (min(places), max(places) + 1) if places else (0, 0)
+    pngs = run.slice("images", key, first, stop, ["png"])["png"] if places else []
+    for one in images:
+        one["picture"], one["absent"] = _decoded(pngs[one["place"] - first].as_py()), "not readable"
 
 
 def _decoded(data: bytes) -> Image.Image | None:

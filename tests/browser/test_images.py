@@ -10,17 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
+from scuba_ray.analyses.clusters import CLUSTERS
 from scuba_ray.report.explorer import write_report
 from tests.browser.chromium import opened, settle
 from tests.browser.test_explorer import choose
 from tests.report.images import QUERY, VOXEL, picture, write_images
-from tests.report.synthetic import HOSTILE, Written, write_run
+from tests.report.synthetic import HOSTILE, Written, finish, write_run
 
 pytestmark = pytest.mark.browser
 LOADED = "return [...document.querySelectorAll(arguments[0])].every((one) => one.complete && one.naturalWidth > 0)"
@@ -29,7 +31,16 @@ LOADED = "return [...document.querySelectorAll(arguments[0])].every((one) => one
 @pytest.fixture(scope="module")
 def pictured(tmp_path_factory: pytest.TempPathFactory) -> Written:
     written = write_run(tmp_path_factory.mktemp("pictured"), voxels=80)
-    write_images(written, (region_of(written, VOXEL), region_of(written, VOXEL + 20)), images=9)
+    first, second = region_of(written, VOXEL), region_of(written, VOXEL + 20)
+    write_images(written, (first, second), images=9, parts=(f"{first} part 1", f"{first} part 2"))
+    part = {"subject": "subj01", "backbone": "tiny", "roi": first, "parts": 2}
+    rows = [
+        {**part, "level": "part", "part": number, "voxels": 1, "nouns": [noun], "noun_shares": [1.0]}
+        for number, noun in enumerate(("hat", "fog"))
+    ]
+    rows.append({**part, "level": "voxel", "part": 1, "voxel_id": VOXEL})
+    with written.run.lock():
+        finish(written.run, "analyses/clusters", "run", pa.Table.from_pylist(rows, schema=CLUSTERS))
     return written
 
 
@@ -63,11 +74,13 @@ def colours(element: WebElement) -> np.ndarray:
 def test_a_click_shows_the_images_of_the_voxel_and_of_its_regions(page: Chrome, pictured: Written) -> None:
     choose(page, VOXEL)
     assert "Images made for this voxel" in headings(page)
-    assert f"Images made for {region_of(pictured, VOXEL)}" in headings(page)
+    region = region_of(pictured, VOXEL)
+    made_for = [text for text in headings(page) if text.startswith("Images made for") and "voxel" not in text]
+    assert made_for == [f"Images made for {region}", f"Images made for {region} part 2"], "of the part that it is in"
     own, natural, *of_region = page.find_elements(By.CSS_SELECTOR, "#panel .by-method")
     assert own.find_element(By.TAG_NAME, "h4").text == "brainscuba · best 8 of 9 images"
     assert len(own.find_elements(By.TAG_NAME, "img")) == 8 and len(natural.find_elements(By.TAG_NAME, "img")) == 3
-    assert [len(one.find_elements(By.TAG_NAME, "img")) for one in of_region] == [4, 4, 4, 3]
+    assert [len(one.find_elements(By.TAG_NAME, "img")) for one in of_region] == [4, 4, 4, 3, 4, 3]
     assert page.execute_script(LOADED, "#panel img")
     first = own.find_elements(By.TAG_NAME, "figure")[0]
     assert first.text.splitlines()[:3] == ["3.75 / 2.00 z", "percentile 88", "food"]
@@ -85,6 +98,8 @@ def test_html_in_a_prompt_is_text(page: Chrome) -> None:
     assert page.execute_script("return window.hacked") is None
     assert not page.find_elements(By.CSS_SELECTOR, "#panel b, #panel img:not(.made), #synthesised i")
     assert QUERY in [one.text for one in page.find_elements(By.CLASS_NAME, "sheet-name")]
+    part = next(one for one in page.find_elements(By.CSS_SELECTOR, ".sheet summary") if "part 2" in one.text)
+    assert part.text.endswith("part 2 · 2 voxels · 9 images · fog")
 
 
 def test_the_section_opens_by_keyboard_and_leads_to_voxels(page: Chrome) -> None:

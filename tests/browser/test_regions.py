@@ -120,7 +120,7 @@ def test_a_region_says_what_it_is_about(page: Chrome, written: Written) -> None:
     rows = [row.text for row in page.find_elements(By.CSS_SELECTOR, "#panel .nouns tbody tr")]
     assert rows == ["man 60 % 40 % 0.50 0.001", f"{HOSTILE_NOUN} 20 % 40 % 0.10 < 1e-300"]
     assert "50 % of its captions name people (95 % interval over voxels 25 % to 75 %)" in said
-    assert "Part 1 · 9 voxels · predicted 1.50 z, other parts −0.25 z" in said and "man 75 %, hat 50 %" in said
+    assert "Part 1 · 9 voxels · predicted 1.50 z, to other parts’ pictures −0.25 z" in said and "man 75 %, hat 50 %" in said
     assert "agree on the parts by 0.75 (adjusted Rand index" in said
     assert len(page.find_elements(By.CSS_SELECTOR, "#panel .part .thumbnail[role=img]")) == 5
     assert "Images made for faces" in said and page.find_elements(By.CSS_SELECTOR, "#panel img.made")

@@ -10,6 +10,7 @@ from scuba_ray.analyses.person import PERSON
 from scuba_ray.analyses.selectivity import SELECTIVITY
 from scuba_ray.analyses.support import SUPPORT
 from scuba_ray.tables.schemas import CAPTIONS
+from tests.report.analysed import write_analyses
 from tests.report.images import write_images
 from tests.report.synthetic import Written, finish, write_run
 
@@ -77,6 +78,15 @@ def imaged(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """A run with nine images of each target and method."""
     written = write_run(tmp_path_factory.mktemp("imaged"), voxels=20)
     write_images(written, images=9)
+    return written
+
+
+@pytest.fixture(scope="session")
+def parted(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A run whose region faces is in two parts, with images of it and of both."""
+    written = write_run(tmp_path_factory.mktemp("parted"), voxels=20)
+    write_analyses(written)
+    write_images(written, ("faces",), parts=("faces part 1", "faces part 2"))
     return written
 
 

@@ -25,11 +25,17 @@ QUERY = "food / <i>on</i> a table"
 
 
 def write_images(
-    written: Written, regions: tuple[str, ...] = ("faces", "food"), *, images: int = 4, subject: str = "subj01"
+    written: Written,
+    regions: tuple[str, ...] = ("faces", "food"),
+    *,
+    images: int = 4,
+    subject: str = "subj01",
+    parts: tuple[str, ...] = (),
 ) -> None:
-    """Tables `requests` and `images`: regions by text and gradient, one voxel by text, one query; natural references."""
+    """Tables `requests` and `images`: regions by text and gradient, one voxel by text, one query, parts; natural references."""
     made: list[dict[str, Any]] = []
-    for kind, target in [*(("roi", name) for name in regions), ("voxel", f"voxel {VOXEL}"), ("query", QUERY)]:
+    targets = [*(("roi", name) for name in regions), ("voxel", f"voxel {VOXEL}"), ("query", QUERY)]
+    for kind, target in [*targets, *(("part", name) for name in parts)]:
         place = {"subject": subject, "backbone": "tiny", "kind": kind, "target": target}
         for method in ("brainscuba", "lavca", "braindive") if kind == "roi" else ("brainscuba",):
             made += [_image({**place, "method": method, "sample": sample}, images) for sample in range(images)]

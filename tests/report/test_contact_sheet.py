@@ -133,3 +133,15 @@ def test_sheets_that_are_no_longer_made_are_deleted(targets: dict[str, TargetIma
     assert len(list(folder.iterdir())) == 3, "two regions and a query; a voxel has no sheet"
     assert list(contact_sheet.written(run, [targets["faces"]], {})) == [targets["faces"]]
     assert [path.name for path in folder.iterdir()] == ["subj01-faces.png"]
+
+
+def test_parts_have_sheets_of_their_own_in_the_colour_of_their_region(parted: Written) -> None:
+    targets = {target.name: target for target in by_target(parted.run, parted.config)}
+    assert [name for name, target in targets.items() if target.region == "faces"] == ["faces", "faces part 1", "faces part 2"]
+    names = {file_name(target) for target in targets.values()}
+    assert len(names) == len(targets) and "report/sheets/subj01-faces.png" in names
+    assert any(name.startswith("report/sheets/subj01-faces_part_2-") for name in names)
+    assert targets["faces part 1"].voxel is None
+    list(contact_sheet.written(parted.run, targets.values(), {"faces": "#D55E00"}))
+    sheet = pixels((Path(parted.run.location) / file_name(targets["faces part 2"])).read_bytes())
+    assert sheet[MARGIN + 10, MARGIN + 9].tolist() == [0xD5, 0x5E, 0x00]

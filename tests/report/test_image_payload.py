@@ -32,6 +32,13 @@ def data(text: str) -> Any:
     return embedded(text)
 
 
+def test_parts_know_their_region(parted: Written) -> None:
+    (one,) = gather(parted.run, parted.config, images_made=by_target(parted.run, parted.config))["sets"]
+    regions = {target["name"]: target["roi"] for target in one["targets"] if target["kind"] in {"roi", "part"}}
+    assert regions == dict.fromkeys(("faces", "faces part 1", "faces part 2"), "faces")
+    assert {row["target"] for row in one["synthesis"]} >= set(regions)
+
+
 def test_targets_of_a_set_have_their_best_images(data: Any) -> None:
     (one,) = data["sets"]
     assert [(target["kind"], target["name"], target["voxel"]) for target in one["targets"]] == [

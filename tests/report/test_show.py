@@ -21,6 +21,7 @@ from scuba_ray.report.image_table import image_table
 from scuba_ray.report.render import render
 from scuba_ray.tables.columns import matrix
 from tests.report.analysed import control_text, write_evidence
+from tests.report.images import QUERY
 from tests.report.synthetic import DIM, HOSTILE, Written, write_run
 
 
@@ -238,6 +239,14 @@ def test_images_of_a_region_or_voxel_are_listed_best_first(imaged: Written) -> N
     assert image_table(imaged.run).num_rows == 8 * 9
     for form in ("table", "json", "csv"):
         assert HOSTILE[:20] in render(image_table(imaged.run, voxel=110), form, width=160).replace('""', '"').replace('\\"', '"')
+
+
+def test_images_of_a_region_are_followed_by_those_of_its_parts(parted: Written) -> None:
+    def targets(roi: str | None) -> list[str]:
+        return list(dict.fromkeys(image_table(parted.run, roi=roi)["target"].to_pylist()))
+
+    assert targets("faces") == ["faces", "faces part 1", "faces part 2"] and targets("faces part 2") == ["faces part 2"]
+    assert targets(None) == [QUERY, "faces", "faces part 1", "faces part 2", "voxel 110"]
 
 
 def test_images_that_are_not_there_are_said_to_be_missing(imaged: Written, written: Written) -> None:

@@ -1,4 +1,5 @@
-// Images that were made: of a voxel and its regions in the panel, of every region and query in a section of their own.
+// Images that were made: of a voxel, its regions and their parts in the panel, of every region, part and query in a section of
+// their own.
 
 const FEW = 4;  // smaller pictures of a region's images in a voxel's panel, by method
 
@@ -34,11 +35,18 @@ function madeFigure(target, method, place, side, lines) {
 const seenText = (target, image) => (image.seen == null ? null : `${image.seen}${image.seen === target.category ? " ✓" : ""}`);
 const percentileText = (image) => (image.percentile == null ? null : `percentile ${shown(image.percentile, 1)}`);
 
-/** In a voxel's panel: the images made for it, then, smaller, those of its regions. */
+/** The part of a region that a target is, as its map knows it; null for other targets and where the map is not there. */
+function partOfTarget(set, target) {
+  const map = target.kind === "part" && set.maps.find((one) => one.key === `parts:${target.roi}`);
+  const number = map ? map.parts.findIndex((_, index) => target.name === `${target.roi} part ${index + 1}`) : -1;
+  return number < 0 ? null : { number, nouns: map.parts[number].nouns, has: (row) => partsOf(map).get(row) === number };
+}
+
+/** In a voxel's panel: the images made for it, then, smaller, those of its regions and of the parts of them that it is in. */
 function imagesOf(set, row) {
   const names = set.rois[row].map((roi) => DATA.regions[roi].name);
   const own = set.targets.filter((target) => target.voxel === set.voxel[row]);
-  const regions = set.targets.filter((target) => target.kind === "roi" && names.includes(target.name));
+  const regions = set.targets.filter((target) => names.includes(target.roi) && (target.kind === "roi" || partOfTarget(set, target)?.has(row)));
   return [...own.flatMap(ownImages), ...regions.flatMap(regionImages)];
 }
 
@@ -70,7 +78,7 @@ function regionImages(target) {
   return [make("h3", { text: `Images made for ${target.name}` }), ...blocks];
 }
 
-/** The section: a contact sheet for every region and query, and which voxels have images of their own. */
+/** The section: a contact sheet for every region, part and query, and which voxels have images of their own. */
 function synthesised(set) {
   const sheets = set.targets.filter((target) => target.kind !== "voxel");
   const voxels = set.targets.filter((target) => target.kind === "voxel");
@@ -78,16 +86,16 @@ function synthesised(set) {
   const judge = set.targets.some((target) => target.judged) ? " by the captioned backbone's encoding model / by the independent judge's" : " by the captioned backbone's encoding model";
   return [make("section", { class: "synthesised", id: "synthesised", "aria-labelledby": "synthesised-title", children: [
     make("h2", { id: "synthesised-title", text: "Synthesised images" }),
-    make("p", { class: "quiet", text: `Images that should drive the voxels of a region or query, and the stimuli that did: the best of each method from left to right. Below each: what it was made from (of a stimulus, its id), the mean predicted response of the voxels in standard deviations (z),${judge}, and the category it is seen in (by the independent judge, where there is one); ✓ where that is the region's own.` }),
+    make("p", { class: "quiet", text: `Images that should drive the voxels of a region, of a part of one or of a query, and the stimuli that did: the best of each method from left to right. Below each: what it was made from (of a stimulus, its id), the mean predicted response of the voxels in standard deviations (z),${judge}, and the category it is seen in (by the independent judge, where there is one); ✓ where that is the region's own.` }),
     ...synthesisTable(set),
-    ...sheets.map((target, place) => contactSheet(target, place === 0)),
+    ...sheets.map((target, place) => contactSheet(set, target, place === 0)),
     voxels.length ? voxelLinks(set, voxels) : null,
     DATA.synthesis.left_out ? make("p", { class: "quiet small", text: `${several(DATA.synthesis.left_out, "picture is", "pictures are")} left out, to keep the page small.` }) : null,
     DATA.synthesis.stimuli ? null : make("p", { class: "quiet small", text: "Pictures of stimuli are left out (setting report.stimuli)." }),
   ] })];
 }
 
-function contactSheet(target, open) {
+function contactSheet(set, target, open) {
   const made = target.methods.filter((method) => !method.natural).reduce((sum, method) => sum + method.count, 0);
   const lines = (image) => [madeFrom(image), responseText(target, [image.predicted, image.predicted_independent]), seenText(target, image)];
   const rows = target.methods.map((method) => {
@@ -99,7 +107,8 @@ function contactSheet(target, open) {
       make("div", { class: "strip", tabindex: 0, role: "group", "aria-label": `${target.name}, ${method.method}`, children: pictures }),
     ] });
   });
-  const title = [make("span", { class: "sheet-name", text: target.name }), make("span", { class: "quiet", text: ` · ${several(target.voxels, "voxel", "voxels")} · ${several(made, "image", "images")}` })];
+  const nouns = partOfTarget(set, target)?.nouns ?? [];
+  const title = [make("span", { class: "sheet-name", text: target.name }), make("span", { class: "quiet", text: ` · ${several(target.voxels, "voxel", "voxels")} · ${several(made, "image", "images")}${nouns.length ? ` · ${nouns.join(", ")}` : ""}` })];
   const file = make("a", { href: `sheets/${encodeURIComponent(target.sheet)}`, text: `sheets/${target.sheet}` });
   return make("details", { class: "sheet", open, children: [
     make("summary", { children: title }),

@@ -29,7 +29,7 @@ function drawRegion(element, set, about, acts) {
     ...nounsOfRegion(set, about, acts),
     ...peopleOfRegion(set, about),
     ...partsOfRegion(set, about),
-    ...set.targets.filter((target) => target.roi === about.name).flatMap(regionImages),
+    ...set.targets.filter((target) => target.kind === "roi" && target.name === about.name).flatMap(regionImages),
   ]);
 }
 
@@ -111,7 +111,7 @@ function partsOfRegion(set, about) {
   const notes = notesOf(about, "parts");
   const colours = partColours(all.length).map(hex);
   const stable = stability == null ? "" : ` Random halves of its voxels agree on the parts by ${shown(stability, 2)} (adjusted Rand index; 1 is the same parts, 0 chance).`;
-  const how = `Spherical k-means of the voxels' weights, of ${counted ?? "its voxels"}.${stable} Nouns: what a part says more than the others, with the share of its voxels. Pictures: the bank's nearest to the part's mean direction. z: mean response its voxels are predicted to have to these pictures, and that of the other parts' voxels.`;
+  const how = `Spherical k-means of the voxels' weights, of ${counted ?? "its voxels"}.${stable} Nouns: what a part says more than the others, with the share of its voxels. Pictures: the bank's nearest to the part's mean direction. z: mean response its voxels are predicted to have to these pictures, and to those of the other parts.`;
   return [make("h3", { text: all.length > 1 ? `In ${all.length} parts` : "Parts" }), ...notes,
     ...all.map((part, place) => partBlock(part, place, all.length > 1 ? colours[place] : null, imagesOfPart(set, about, place))),
     all.length ? make("p", { class: "quiet small", text: how }) : null];
@@ -122,7 +122,7 @@ const imagesOfPart = (set, about, place) => set.targets.filter((target) => targe
 function partBlock(part, place, colour, made) {
   const title = colour ? [swatchOf(colour), `Part ${place + 1} `] : ["All of it "];
   const nouns = part.nouns.map(([noun, share]) => `${noun} ${percentOf(share)}`).join(", ");
-  const responses = part.predicted_own == null ? "" : `predicted ${twoPlaces(part.predicted_own)} z${part.predicted_other == null ? "" : `, other parts ${twoPlaces(part.predicted_other)} z`}`;
+  const responses = part.predicted_own == null ? "" : `predicted ${twoPlaces(part.predicted_own)} z${part.predicted_other == null ? "" : `, to other parts’ pictures ${twoPlaces(part.predicted_other)} z`}`;
   const pictures = part.images.map((image, at) => pictureOf(image, part.image_cos[at]));
   return make("section", { class: "part", "aria-label": colour ? `Part ${place + 1}` : "All of it", children: [
     make("h4", { children: [...title, make("span", { class: "quiet", text: `· ${several(part.voxels, "voxel", "voxels")}${responses ? ` · ${responses}` : ""}` })] }),
