@@ -87,8 +87,11 @@ def demo_config(out: str, data: str, *, engine: str = "ray", seed: int = 0) -> R
             "synthesize": {
                 "diffusion": {"model": "phantom:diffusion", "steps": 15, "batch": 12},
                 "text": {"template": "A photo of {noun}"},
+                "targets": ["rois", "voxels", "parts"],
                 "voxels": 6,
+                "parts": ["bodies"],
                 "images": 6,
+                "part_images": 3,
                 "gradient": {
                     "diffusion": {"model": "phantom:diffusion", "steps": 25, "batch": 12},
                     "images": 2,

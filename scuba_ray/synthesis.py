@@ -30,6 +30,10 @@ JUDGED = 8
 FEW = 1000
 """Pictures that are judged in this process, on a CPU: workers would take longer to start."""
 
+DRAWN_HERE = 500
+"""Sampling steps of all pictures up to which the phantom's own model, a small one, draws them in this process on a CPU: a few
+seconds, where workers take ten to start."""
+
 
 @dataclass(frozen=True)
 class Synthesis:
@@ -115,8 +119,10 @@ class Synthesis:
             **self._model,
         )
         key, rows = f"{voxels.key}/{method}{'/parts' if parts else ''}", mine.num_rows
-        made = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs)
-        self.steps.caution(image_cautions.of_syntheses, self.folder, key, rows, self._diffusion(method))
+        model = self._diffusion(method)
+        here = self.config.device == "cpu" and model.model.startswith("phantom:") and rows * model.steps <= DRAWN_HERE
+        made = self.steps.complete(stage, key=key, rows=rows, chunk=settings.chunk, inputs=inputs, here=here)
+        self.steps.caution(image_cautions.of_syntheses, self.folder, key, rows, model)
         return made
 
     def _judge(self, subject: SubjectConfig, voxels: Result, planned: Result, made: Sequence[Result]) -> Result:
