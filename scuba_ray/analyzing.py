@@ -19,13 +19,15 @@ from scuba_ray.records import steps_in
 from scuba_ray.registry import SEAMS, resolve
 from scuba_ray.report.explorer import write_report
 from scuba_ray.stages.chosen_analyses import Chosen, choose, said_left_out
+from scuba_ray.stages.divisions import CLUSTERS
 from scuba_ray.stages.nearest_pictures import pictures_wanted
 from scuba_ray.stages.study import located
+from scuba_ray.tables.naming import analysis_made_of
 from scuba_ray.tables.progress import Result
 from scuba_ray.tables.record import BEGUN
 from scuba_ray.tables.store import RunFolder
 
-CHANGEABLE = (*sorted({*SEAMS["analysis"]} & {*RunConfig.model_fields}), "report")
+CHANGEABLE = ("beyond_nouns", "clusters", "embedding_map", "nouns", "person", "support", "report")
 """Groups of settings that nothing but analyses and the page depend on."""
 _OF_A_CALL = ("warnings", BEGUN, "steps", "complete", "run_id")
 """In `run.json`: what every call says anew."""
@@ -121,6 +123,15 @@ def _chosen(config: RunConfig, changed: RunConfig, names: Sequence[str], made: S
     asked = list(dict.fromkeys([*there, *(names or [EVERY])]))
     chosen = choose(make_config({**changed.model_dump(mode="json"), "analyses": asked}), lacks)
     for analysis in chosen.analyses:
-        if why := lacks(analysis):
+        if why := lacks(analysis) or _pictured(config, analysis, made):
             raise ConfigError(f"analysis {analysis.name} {why}")
     return chosen
+
+
+def _pictured(config: RunConfig, analysis: Analysis, made: Sequence[Result]) -> str | None:
+    """Why an analysis may not change: the run's images of parts of regions are of the parts that it told."""
+    now = [result.fingerprint for result in made if result.table == f"analyses/{analysis.name}"]
+    depends = analysis.name == CLUSTERS and config.synthesize is not None and "parts" in config.synthesize.targets
+    if not depends or now == [analysis_made_of(analysis, made)]:
+        return None
+    return "would come out anew, and this run has images of the parts that it told; `scuba run` makes both"

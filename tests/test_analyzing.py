@@ -92,7 +92,11 @@ def test_settings_of_analyses_change_them_and_no_others(own: Path) -> None:
     done = scuba("analyze", own, "nouns", "--set", "person.also=[dog]")
     assert done.exit_code == 0 and record(own)["config"]["person"]["also"] == ["dog"]
     assert not (own / "analyses" / "person" / name).exists(), "the one that was there depends on it"
-    for wrong, words in (("project.beta=3", "computes analyses alone"), ("nouns.agreeing=9", "nouns.agreeing must be <= 5")):
+    for wrong, words in (
+        ("project.beta=3", "computes analyses alone"),
+        ("backbones.0.name=x", "computes analyses alone"),
+        ("nouns.agreeing=9", "nouns.agreeing must be <= 5"),
+    ):
         refused = scuba("analyze", own, "--set", wrong)
         assert refused.exit_code == 2 and words in " ".join(refused.stderr.split()), refused.stderr
 
