@@ -165,11 +165,15 @@ class Requests:
     def _methods(self, target: Target) -> Iterator[tuple[str, int]]:
         """By which methods a target's pictures are made, and how many by each."""
         settings, asked = self.settings, {"roi": "rois", "voxel": "voxels", "query": "query", "part": "parts"}[target.kind]
-        most = settings.part_images if target.kind == "part" and settings.part_images else settings.budget
+        most = settings.part_images if target.kind == "part" else None
+
+        def limited(images: int) -> int:
+            return min(images, most or images)
+
         for method in self.captions:
-            yield method, min(settings.images, most)
+            yield method, limited(settings.images)
         if settings.gradient is not None and asked in settings.gradient.targets:
-            yield BRAINDIVE, min(settings.gradient.images or settings.images, most)
+            yield BRAINDIVE, limited(settings.gradient.images or settings.images)
 
     def _directions(self, targets: Sequence[Target]) -> Tensor:
         """The mean weight (T, D) of each target's voxels, where nouns are chosen by drive; NaN for targets without voxels."""

@@ -104,8 +104,7 @@ class RunFolder:
             name = unit.part_name(chunk)
             if name not in present or chunk in lacking:
                 return True
-            known = listed.get(name)
-            if known is not None:
+            if (known := listed.get(name)) is not None:
                 same = (known.start, known.stop, known.bytes) == (chunk.start, chunk.stop, present[name])
                 return not same or (contents and not unit.matches(known))
             try:
@@ -152,6 +151,7 @@ class RunFolder:
         self._drop(unit, lambda name: name not in keep)
         units = self._finished(unit.table)
         manifest.save(self.location, unit.table, {**units, unit.key: UnitEntry(unit.step, unit.fingerprint, entries)})
+        files.clean(self.location, unit.table)  # of workers that were killed while they wrote
 
     def remove(self, table: str, key: str) -> None:
         """Delete a unit with its quarantine files, if it is there; of one that is not finished, the parts there are."""

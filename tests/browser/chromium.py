@@ -21,8 +21,10 @@ SETTLED = 'const page = document.documentElement; return page.dataset.ready && !
 
 
 @contextmanager
-def chromium(profile: Path, *, size: tuple[int, int] = (1440, 1100), dark: bool = False) -> Iterator[webdriver.Chrome]:
-    """Start the browser with an empty profile folder; the page's console is recorded."""
+def chromium(
+    profile: Path, *, size: tuple[int, int] = (1440, 1100), dark: bool = False, still: bool = True
+) -> Iterator[webdriver.Chrome]:
+    """Start the browser with an empty profile folder; the page's console is recorded, and views change at once if `still`."""
     options = Options()
     options.binary_location = _found("chromium")
     for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}"):
@@ -30,8 +32,12 @@ def chromium(profile: Path, *, size: tuple[int, int] = (1440, 1100), dark: bool 
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(_found("chromedriver")))
     try:
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+        features = {
+            "prefers-color-scheme": "dark" if dark else "light",
+            "prefers-reduced-motion": "reduce" if still else "no-preference",
+        }
+        emulated = [{"name": name, "value": value} for name, value in features.items()]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": emulated})
         yield driver
     finally:
         driver.quit()

@@ -187,6 +187,9 @@ def test_table_sorts_and_moves_by_keys(page: Chrome) -> None:
 
 
 def test_views_switch(page: Chrome) -> None:
+    """With the motion that other tests go without."""
+    moving = [{"name": "prefers-reduced-motion", "value": "no-preference"}]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": moving})
     seen = set()
     for group, key in [
         ("shapes", "inflated"),

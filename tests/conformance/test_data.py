@@ -118,10 +118,10 @@ def test_a_data_set_fits_together(dataset: SubjectDataset) -> None:
 def test_a_grid_says_where_its_voxels_lie(dataset: SubjectDataset) -> None:
     """The files here hold volumes where the layout is one of volumes."""
     places = dataset.voxels()
-    assert isinstance(dataset, Gridded) == (places["i"].null_count == 0)
-    if isinstance(dataset, Gridded):
-        grid = dataset.grid()
-        assert grid is not None and len(grid.shape) == 3 and grid.affine.shape == (4, 4) and grid.space
+    grid = dataset.grid() if isinstance(dataset, Gridded) else None
+    assert (grid is not None) == (places["i"].null_count == 0)
+    if grid is not None:
+        assert len(grid.shape) == 3 and grid.affine.shape == (4, 4) and grid.space
         ijk_V3 = np.stack([places[name].to_numpy() for name in "ijk"], axis=1)
         assert (ijk_V3 >= 0).all() and (ijk_V3 < grid.shape).all()
         xyz_V3 = ijk_V3 @ grid.affine[:3, :3].T + grid.affine[:3, 3]

@@ -42,7 +42,7 @@ def embed(bank: RunFolder, engine: Engine, stage: object, chunks: list[Chunk]) -
     return receipts
 
 
-@pytest.mark.parametrize("decoders", [0, 1])
+@pytest.mark.parametrize("decoders", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_crashing_picture_costs_one_row_and_engines_agree(
     engine: Engine, own_study: TinyStudy, tmp_path: Path, decoders: int
 ) -> None:
@@ -105,7 +105,8 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("fault", ["config", pytest.param("memory", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ERRORS)
 def test_errors_while_preparing_keep_their_kind(decoding: RayEngine, run: RunFolder, tmp_path: Path, fault: str) -> None:
     kind, words = ERRORS[fault]
     with pytest.raises(kind) as caught:

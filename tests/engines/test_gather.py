@@ -42,7 +42,11 @@ def holders(engine: Engine) -> int:
     return engine.config.max_workers  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("engine", ["local", "ray 1", "ray 2", "ray 3"], indirect=True)
+@pytest.mark.parametrize(
+    "engine",
+    ["local", pytest.param("ray 1", marks=pytest.mark.slow), "ray 2", pytest.param("ray 3", marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_each_chunk_once_the_same_to_the_last_bit(engine: Engine, run: RunFolder, tmp_path: Path) -> None:
     stage = Sums(tmp_path / "calls")
     receipts = gather(run, engine, stage, cut(43, 5))

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from scuba_ray.config import make_config
@@ -24,6 +25,7 @@ def pictures(out: Path) -> list[Path]:
     return sorted(out.glob("syntheses/*.parquet"))
 
 
+@pytest.mark.slow
 def test_sigkill_while_pictures_are_made(study: TinyStudy, tmp_path: Path) -> None:
     model = {"model": str(write_diffusion(tmp_path / "diffusion")), "steps": 4, "batch": 2}
     targets = {"targets": ["rois", "voxels"], "voxels": 2, "significant": False, "images": 4, "chunk": 1}

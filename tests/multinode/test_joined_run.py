@@ -21,7 +21,7 @@ SCUBA = str(Path(sys.executable).with_name("scuba"))
 TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
 
 
-@pytest.fixture(params=[pytest.param("no token", marks=pytest.mark.slow), "a token in a file"])
+@pytest.fixture(params=["no token", "a token in a file"])
 def joined(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Nodes, dict[str, str]]]:
     """Two nodes of one core, and the variables that a driver needs to join them."""
     variables: dict[str, str] = {}
@@ -40,6 +40,7 @@ def scuba(*arguments: object, variables: dict[str, str]) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, env=clean | variables, check=False, timeout=500)
 
 
+@pytest.mark.slow
 def test_a_whole_run_on_a_cluster_that_stays(joined: tuple[Nodes, dict[str, str]], study: TinyStudy, tmp_path: Path) -> None:
     timeline, (nodes, variables) = Timeline(), joined
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(study.settings()))

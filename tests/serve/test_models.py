@@ -296,6 +296,7 @@ def test_a_picture_is_the_same_alone_and_among_others(service: Service) -> None:
 # ------------------------------------------------------------------------------------------------------------ all of them
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_is_said_in_the_applications_status(service: Service, tmp_path: Path) -> None:
     caption = service.config.caption.model_copy(update={"model": str(tmp_path / "gone")})
     config = service.config.model_copy(update={"caption": caption})

@@ -93,6 +93,7 @@ def other() -> Iterator[tuple[subprocess.Popen[str], str, int]]:
         process.wait(END_SECONDS)
 
 
+@pytest.mark.slow
 def test_on_a_cluster_of_somebody_else_only_the_own_application_ends(
     finished: Finished, other: tuple[subprocess.Popen[str], str, int], errors: Path
 ) -> None:

@@ -53,7 +53,10 @@ def test_disk_of_a_run(own_study: TinyStudy) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-@pytest.mark.parametrize(("trials", "sessions", "voxels", "chunk"), [(2_000, 2, 4_000, 100), (12_000, 48, 600, 600)])
+@pytest.mark.parametrize(
+    ("trials", "sessions", "voxels", "chunk"),
+    [(2_000, 2, 4_000, 100), pytest.param(12_000, 48, 600, 600, marks=pytest.mark.slow)],
+)
 def test_memory_of_both_passes_over_responses(trials: int, sessions: int, voxels: int, chunk: int, tmp_path: Path) -> None:
     """Large sessions, of which reading holds six; and many small ones, of which averaging holds a block of all trials."""
     small, large = write_subject(tmp_path / "small"), write_subject(tmp_path / "large")

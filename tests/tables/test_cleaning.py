@@ -216,7 +216,7 @@ def test_what_is_no_run_or_is_at_work_is_refused(tmp_path: Path, folder: Path) -
     assert content(folder) == before
 
 
-@pytest.mark.parametrize("table", ["embeddings", "projections"])
+@pytest.mark.parametrize("table", ["embeddings", pytest.param("projections", marks=pytest.mark.slow)])
 def test_a_killed_run_is_resumed_as_if_nothing_had_been_cleaned(
     study: TinyStudy, finished: Path, folder: Path, table: str
 ) -> None:
