@@ -66,7 +66,7 @@ class Clusters:
     """Parts of regions. Memory: voxels of the largest region * D * 4 bytes, and the nearest pictures' embeddings."""
 
     name = "clusters"
-    version = 1
+    version = 2
     inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "captions": CAPTIONS,
         "voxels": (*VOXELS, "weight", "bias"),

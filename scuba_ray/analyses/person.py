@@ -50,7 +50,7 @@ class Person:
     """Shares of captions that name people."""
 
     name = "person"
-    version = 1
+    version = 2
     inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {"captions": CAPTIONS, "voxels": VOXELS}
 
     def __init__(self, config: RunConfig) -> None:

@@ -63,7 +63,7 @@ class Selectivity:
     """Narrowness and certainty of all captioned voxels that count."""
 
     name = "selectivity"
-    version = 1
+    version = 2
     inputs: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "captions": CAPTIONS,
         "voxels": (*VOXELS, "split_half"),

@@ -9,17 +9,20 @@ that may be several things is a noun unless its place speaks against it:
 - a possessive is a modifier: `a man's shoe` -> shoe;
 - before an article a word that may be a verb is one, and so is it after `to`, a pronoun or a modal: `they play a game` -> game.
 
+Words are taken without their accents, as the lexicon has them, so that `café` and `cafe` are one.
+
 BrainSCUBA's own tagger is not published. Agreement with any other is not claimed; the rules are short so that they can be read.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 
 from lemminflect import getAllLemmas
 
-_WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*|[.,;:!?]")
+_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*|[.,;:!?]")
 _BREAKS = frozenset({"", *".,;:!?"})
 _ARTICLE_WORDS = "a an the this that these those his her its their our my your some any each every no"
 _BEFORE_VERB_WORDS = "to that i you he she it we they who which can could will would shall should may might must not"
@@ -42,8 +45,9 @@ def nouns_of(caption: str) -> list[str]:
 
 
 def words_and_nouns(caption: str) -> tuple[list[str], list[bool]]:
-    """Words and punctuation of a caption, in lower case, and which of them are nouns."""
-    words = _WORD.findall(caption.lower())
+    """Words and punctuation of a caption, in lower case without accents, and which of them are nouns."""
+    letters = unicodedata.normalize("NFKD", caption.lower().replace("’", "'"))
+    words = _WORD.findall("".join(letter for letter in letters if not unicodedata.combining(letter)))
     neighbours = zip(words, ["", *words], [*words[1:], ""], strict=False)
     return words, [_is_noun(word, before, after) for word, before, after in neighbours]
 

@@ -50,7 +50,7 @@ class DictionaryTagger:
     """The default: rules that can be read. Picklable, no state."""
 
     name = "dictionary"
-    fingerprint = "dictionary 1"
+    fingerprint = "dictionary 2"
     parses = False
 
     def nouns(self, caption: str) -> list[str]:

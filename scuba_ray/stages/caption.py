@@ -36,7 +36,7 @@ class Caption:
     device: str = "cpu"
 
     name = "caption"
-    version = 3
+    version = 4
     table = "captions"
     input_columns = ("voxel_id", "partition", "embedding")
     input_name = "table projections"

@@ -54,7 +54,7 @@ class Concepts:
     device: str = "cpu"
 
     name = "concepts"
-    version = 3
+    version = 4
     table = "captions"
     input_columns = ("voxel_id", "nearest_ids", "nearest_cos")
     input_name = "table projections"

@@ -35,7 +35,7 @@ class _Describe:
     device: str = "cpu"
 
     name = "describe"
-    version = 2
+    version = 3
     table = "descriptions"
     input_columns: ClassVar[tuple[str, ...]]
     input_name = "table nearest_pictures"

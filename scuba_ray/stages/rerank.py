@@ -38,7 +38,7 @@ class Rerank:
     device: str = "cpu"
 
     name = "rerank"
-    version = 1
+    version = 2
     table = "captions"
     input_columns = ("voxel_id", "weight")
     input_name = "table voxels"

@@ -30,7 +30,7 @@ class TopImage:
     resources: Resources
 
     name = "top-image"
-    version = 1
+    version = 2
     table = "captions"
     input_columns = ("voxel_id", "partition", "nearest_ids")
     input_name = "table projections"

@@ -22,6 +22,8 @@ CAPTIONS = {
     "a wedding ring": ["ring"],
     "a man's shoe and the women's room": ["shoe", "room"],
     "a dog and a dog and two dogs": ["dog"],
+    "a naïve dog eats crème brûlée at a café": ["dog", "creme", "brulee", "cafe"],
+    "a man’s hat": ["hat"],
     "": [],
     "...": [],
 }
