@@ -29,7 +29,7 @@ def test_error_rates_are_those_that_the_documentation_gives() -> None:
 def test_error_rates_on_captions_that_no_rule_was_adjusted_on() -> None:
     """The phantom's captioner names emoji: adjectives in -ing (`waning moon`) that the rules take for verbs are many there."""
     assert len(FRESH) == 150 and not FRESH.keys() & LABELLED.keys()
-    assert rates(nouns_of, 0, FRESH) == pytest.approx((0.921, 0.964), abs=0.002)
+    assert rates(nouns_of, 0, FRESH) == pytest.approx((0.923, 0.964), abs=0.002)
     assert rates(verbs_of, 1, FRESH) == pytest.approx((0.789, 0.957), abs=0.002)
 
 
