@@ -257,6 +257,7 @@ def test_resumes_by_shard_and_makes_again_what_a_setting_changes(tmp_path: Path)
     assert imported(folder, tmp_path / "bank", norm=11.0).rows == 100
 
 
+@pytest.mark.slow
 def test_both_engines_write_the_same_shards(tmp_path: Path) -> None:
     folder = write_clip_retrieval(tmp_path / "in", made(), (35, 1, 54))
     local = imported(folder, tmp_path / "local")

@@ -143,6 +143,7 @@ def test_a_whole_run_has_the_tables_of_a_local_one_and_their_numbers_as_metrics(
     assert bad == {("bank", "bank"): 1}, "one file is no picture"
 
 
+@pytest.mark.slow
 def test_what_was_tried_again_is_counted_once(address: str, tmp_path: Path) -> None:
     told = driven(SQUARES, str(tmp_path), address)
     labels = ("square", "analyses/squares")

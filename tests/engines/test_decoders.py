@@ -93,6 +93,7 @@ def squares(tmp_path: Path, faults: dict[int, str]) -> PreparedSquares:
     return PreparedSquares(tmp_path / "calls", faults)
 
 
+@pytest.mark.slow
 def test_a_disk_that_was_away_and_a_lost_decoder_are_tried_again(decoding: RayEngine, run: RunFolder, tmp_path: Path) -> None:
     receipts = complete(run, decoding, squares(tmp_path, {12: "disk once", 22: "die once"}), cut())
     assert len(receipts) == 8

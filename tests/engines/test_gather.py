@@ -125,6 +125,7 @@ def test_no_chunks_are_no_work(engine: Engine) -> None:
     assert list(engine.gather(None, [])) == []  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["ray 2"], indirect=True)
 def test_a_pool_that_needs_the_room_gets_it(engine: Engine, run: RunFolder, tmp_path: Path) -> None:
     stage = Sums(tmp_path / "calls", held="beside")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 SCRIPT = """
 import hashlib, pickle, sys
@@ -39,6 +40,7 @@ def test_processes_that_want_the_same_checkpoint_at_once_all_get_the_whole_of_it
     assert said == {hashlib.sha256(checkpoint.read_bytes()).hexdigest()}
 
 
+@pytest.mark.slow
 def test_offline_says_what_is_missing_and_where_to_put_it(tmp_path: Path) -> None:
     checkpoint = tmp_path / "RN50-test.pt"
     checkpoint.write_bytes(b"weights")
