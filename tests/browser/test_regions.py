@@ -155,6 +155,21 @@ def test_the_filter_leads_to_a_region_and_back(page: Chrome) -> None:
     assert heading(page) == page.find_element(By.ID, "regions-said").text == "bodies"
 
 
+def test_the_panel_follows_the_filter_of_regions_alone(page: Chrome) -> None:
+    about(page, "food")
+    press(page, "Show only this region")
+    about(page, "faces")
+    page.find_element(By.ID, "r2").send_keys(Keys.ARROW_RIGHT)
+    assert page.find_element(By.ID, "r2-value").text == "0.00" and heading(page) == "faces"
+    page.find_element(By.CSS_SELECTOR, "#panel h2").send_keys(Keys.ESCAPE)
+    page.find_element(By.ID, "clear").click()
+    chips = page.find_elements(By.CSS_SELECTOR, "#legend .chip")
+    for place in range(len(chips) - 1):
+        page.find_elements(By.CSS_SELECTOR, "#legend .chip")[place].send_keys(Keys.ENTER)
+    assert page.find_element(By.ID, "regions-said").text == "no region"
+    assert heading(page) == "A voxel, or a region", "voxels of no region are not those of a region without voxels"
+
+
 def test_a_region_is_reached_from_its_voxels_and_shows_nouns_and_parts_on_the_cortex(page: Chrome, written: Written) -> None:
     rois = written.run.read("voxels", columns=["voxel_id", "rois"]).to_pylist()
     choose(page, next(row["voxel_id"] for row in rois if row["rois"] == ["faces"]))

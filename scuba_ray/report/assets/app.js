@@ -30,7 +30,7 @@ function regionsChanged() {
   refilter();
   const { set, row, region, hidden } = state;
   const only = onlyRegion(set, hidden);
-  const about = set.about.find((one) => one.region != null && one.region === only);
+  const about = only >= 0 ? set.about.find((one) => one.region === only) : null;  // -1 is voxels of no region here, absent regions there
   if (row < 0 && (about || region)) showRegion(about?.name ?? region);
 }
 
@@ -86,7 +86,7 @@ function showRegion(name) {
   drawRegion($("panel"), set, about, { ...acts, shownAlone: onlyRegion(set, state.hidden) });
   const nouns = (about.nouns?.top ?? []).slice(0, 3).map(({ noun }) => noun).join(", ");
   const said = `${name}: ${countText(set, rowsOf(set, about))}${nouns ? `; it says ${nouns}` : ""}`;
-  if ($("live").textContent !== said) $("live").textContent = said;  // a slider that moves does not say it again
+  if ($("live").textContent !== said) $("live").textContent = said;  // ticking other regions does not say it again
 }
 
 /** What the panel's controls do. */
@@ -96,7 +96,7 @@ const acts = {
   only: (region) => { state.hidden = new Set(regionsOf(state.set).filter((roi) => roi !== region)); regionsChanged(); showStage(region); },
   everything: () => { state.hidden.clear(); regionsChanged(); },
   paint: (key, region) => { colourBy(key); repaint(); showStage(region); },
-  noun: (word) => { colourBy("noun"); nameNoun(word); legend(); showStage(); },
+  noun: (word) => { colourBy("noun"); nameNoun(word); showStage(); },
 };
 
 /** Bring the cortex into sight (on a narrow screen the panel is below it), turned to where most of a region is, if one is given. */
@@ -263,7 +263,7 @@ function start() {
   buttons($("sides"), Object.entries(SIDES).map(([key, { label }]) => [key, label]), (side) => { stage.side(side); mark($("sides"), side); });
   $("zoom-in").addEventListener("click", () => stage.enlarge(1.3));
   $("zoom-out").addEventListener("click", () => stage.enlarge(1 / 1.3));
-  listenToFilters(state, regionsChanged);
+  listenToFilters(state, refilter, regionsChanged);
   $("to-panel").addEventListener("click", () => { $("panel").scrollIntoView({ block: "start" }); $("panel").querySelector("h2").focus({ preventScroll: true }); });
   $("panel").addEventListener("keydown", (event) => { if (event.key === "Escape") choose(-1); });
   $("download").addEventListener("click", () => {

@@ -28,8 +28,9 @@ function regionsOf(set) {
 
 /** The number of the one region that the filter leaves, -1 for voxels of none; undefined where it leaves several, or all. */
 function onlyRegion(set, hidden) {
-  const kept = regionsOf(set).filter((roi) => !hidden.has(roi));
-  return hidden.size && kept.length === 1 ? kept[0] : undefined;
+  const all = regionsOf(set);
+  const kept = all.filter((roi) => !hidden.has(roi));
+  return kept.length === 1 && all.length > 1 ? kept[0] : undefined;
 }
 
 /** The controls as the state has them; the regions of the set, each a box to tick. */
@@ -53,8 +54,8 @@ function drawFilters(set, filters, changed) {
   replaced($("regions-boxes"), [make("div", { class: "buttons", children: [every("All", []), every("None", all)] }), ...boxes]);
 }
 
-/** Listen to the controls; `set()` is the set shown, `changed` follows every change of `filters`. */
-function listenToFilters(filters, changed) {
+/** Listen to the controls; `changed` follows every change of `filters`, `cleared` the one that shows all regions again. */
+function listenToFilters(filters, changed, cleared) {
   let typing = 0;
   const find = () => {
     clearTimeout(typing);
@@ -80,7 +81,7 @@ function listenToFilters(filters, changed) {
     $("search").value = $("filter-noun").value = "";
     Object.assign(filters, ALL_PASS);
     filters.hidden.clear();
-    changed();
+    cleared();
     $("search").focus();
   });
 }

@@ -137,7 +137,7 @@ function regionList(set, acts) {
   const items = set.about.map((about) => make("li", { children: [
     about.region == null ? null : swatchOf(colourOfRegion(about)),
     make("button", { type: "button", class: "link", text: about.name, on: { click: () => acts.region(about.name) } }),
-    make("span", { class: "quiet", text: ` ${rowsOf(set, about).length.toLocaleString("en")}` }),
+    make("span", { class: "quiet", text: ` ${several(rowsOf(set, about).length, "voxel", "voxels")}` }),
     about.nouns?.top.length ? make("span", { text: ` ${about.nouns.top.slice(0, 4).map(({ noun }) => noun).join(", ")}` }) : null,
   ] }));
   return [make("h3", { text: "Regions" }), make("ul", { class: "plain regions", children: items })];
