@@ -7,7 +7,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import count
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -126,9 +125,8 @@ def _label(row: dict[str, Any], index: int, rows: Sequence[dict[str, Any]]) -> s
 def _predicted(axes: Axes, rows: Sequence[dict[str, Any]], colours: dict[str, str], made: Made) -> None:
     for place, row in enumerate(rows):
         for of in _images(made, row):
-            mean = fmean(image["predicted"] for image in of.best)
             marker = "^" if of.method == BRAINDIVE else "D"
-            axes.plot(mean, place, marker, markerfacecolor="white", markeredgecolor="black", markersize=4.5)
+            axes.plot(of.predicted, place, marker, markerfacecolor="white", markeredgecolor="black", markersize=4.5)
         known = [value for value in (row["predicted_own"], row["predicted_other"]) if value is not None]
         axes.plot(known, [place] * len(known), color=colours[row["roi"]], linewidth=1.5)
         for value, face in ((row["predicted_other"], "white"), (row["predicted_own"], colours[row["roi"]])):

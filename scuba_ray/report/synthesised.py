@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -42,6 +43,8 @@ class MethodImages:
     count: int
     in_category: int | None
     """How many are seen in the target's category; none where the target belongs to none."""
+    predicted: float
+    """Mean predicted response (z) of the target's voxels to all of them."""
     best: list[dict[str, Any]]
     """At most `BEST`, best first, each with `seen` (the category by the independent judge; by the captioned backbone where there
     is none), `picture` (a square of `SIDE` pixels, or none) and `absent` (why there is none)."""
@@ -141,7 +144,7 @@ def _rows(images: list[dict[str, Any]]) -> list[MethodImages]:
         mine = sorted((one for one in images if one["method"] == method), key=lambda one: one["rank"])
         wanted = mine[0]["target_category"]
         hits = sum(one["seen"] == wanted for one in mine) if wanted is not None else None
-        rows.append(MethodImages(method, len(mine), hits, mine[:BEST]))
+        rows.append(MethodImages(method, len(mine), hits, fmean(one["predicted"] for one in mine), mine[:BEST]))
     return rows
 
 
