@@ -12,6 +12,7 @@ import pyarrow as pa
 from scuba_ray.analyses.recovery_summary import bootstrap
 from scuba_ray.analyses.synthesis import ALL
 from scuba_ray.report.figure_marks import ROW, legend, marks_of, offsets_of, point, rows_named, short
+from scuba_ray.report.figure_probe import REGIONS
 from scuba_ray.report.palette import EVERYWHERE, NOWHERE, region_colours
 from scuba_ray.report.png import png_of
 
@@ -22,7 +23,6 @@ COLUMNS = ("subject", "backbone", "kind", "target", "method", "predicted", "pred
 """Of the table `images`, for intervals of means."""
 DRAWS = 1000
 """Bootstrap draws over images."""
-_REGIONS = ("roi", "part")
 
 Intervals = Mapping[tuple[str, ...], tuple[float, float]]
 
@@ -42,8 +42,9 @@ def draw_synthesis(table: pa.Table, images: pa.Table, chance: float | None) -> b
     from matplotlib.figure import Figure
 
     rows = table.to_pylist()
-    rows = [row for row in rows if row["kind"] in _REGIONS] or rows
-    value = "predicted_independent" if any(row["predicted_independent"] is not None for row in rows) else "predicted"
+    rows = [row for row in rows if row["kind"] in REGIONS] or rows
+    judged = any(row["predicted_independent"] is not None for row in rows)
+    value, share = ("predicted_independent", "classified") if judged else ("predicted", "classified_own")
     intervals = _intervals(images, value)
     colours = region_colours(row["target"] for row in rows if row["kind"] == "roi" and row["target"] != ALL) | {ALL: "black"}
     marks = marks_of(row["method"] for row in rows)
@@ -62,18 +63,20 @@ def draw_synthesis(table: pa.Table, images: pa.Table, chance: float | None) -> b
         for row in known:
             ends = intervals.get((*group, row["kind"], row["target"], row["method"]))
             row["mean_low"], row["mean_high"] = ends or (None, None)
-        for axes, names in ((left, (value, "mean_low", "mean_high")), (right, ("classified", "low", "high"))):
+        for axes, names in ((left, (value, "mean_low", "mean_high")), (right, (share, "low", "high"))):
             _points(axes, known, targets, names, marks=marks, colours=colours)
         _stimuli(left, known, targets, value)
         rows_named(left, [short(name) for name in targets])
         rows_named(right, [""] * len(targets))
         legend(left, marks, [method for method in marks if method.startswith("natural")])
-        who = "independent model" if value == "predicted_independent" else "captioned model"
+        who = "independent model" if judged else "captioned model"
         left.set_xlabel(
             f"mean predicted response (z), {who}\nline: 95 % interval over images; bar: all of the subject's stimuli",
             fontsize="small",
         )
-        right.set_xlabel("share of images in the region's own category\nline: 95 % interval; dotted: chance", fontsize="small")
+        said = ["line: 95 % interval"] if judged else []
+        said += [] if chance is None else ["dotted: chance"]
+        right.set_xlabel(f"share of images in the region's own category, {who}\n{'; '.join(said)}", fontsize="small")
         right.set_xlim(-0.03, 1.03)
         if chance is not None:
             right.axvline(chance, color="black", linewidth=1, linestyle=":")

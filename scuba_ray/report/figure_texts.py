@@ -126,7 +126,7 @@ def _synthesis(rows: list[dict[str, Any]]) -> list[str]:
     mine.sort(key=lambda row: row["target"] != synthesis.ALL)
     return [
         f"{_target(row, rows)}, {row['method']}: gain {_number(_first(row, 'gain_independent', 'gain'))} z, "
-        f"{_percent(row['classified'])} in its category"
+        f"{_percent(_first(row, 'classified', 'classified_own'))} in its category"
         for row in mine
     ]
 
@@ -147,7 +147,7 @@ def _probe(rows: list[dict[str, Any]]) -> list[str]:
         if key not in best or row["share"] > best[key]["share"]:
             best[key] = row
     return [
-        f"{who}, {method}: most are {row['category']} ({_percent(row['share'])} of {row['images']})"
+        f"{who}, {method}: most often {row['category']} ({_percent(row['share'])} of {row['images']})"
         for (who, method), row in best.items()
     ]
 

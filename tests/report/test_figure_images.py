@@ -57,6 +57,15 @@ def test_every_case_is_drawn_and_told(study: TinyStudy, made: pa.Table) -> None:
         assert len(figure_texts.texts(analysis.name, analysis.run({"images": made}))["alt"]) > 40
 
 
+def test_without_a_judge_categories_are_those_of_the_captioned_model(study: TinyStudy) -> None:
+    unjudged = {"predicted_independent": None, "natural_predicted_independent": None, "category": None, "category_mean": None}
+    right, wrong = (images(["faces"], ["braindive"], **unjudged, category_own=seen) for seen in ("faces", "food"))
+    assert drawn(study, right)[1] != drawn(study, wrong)[1]
+    analysis = Synthesis(study.config(synthesize={"diffusion": {"model": "anything"}}))
+    for made, share in ((right, "100%"), (wrong, "0%")):
+        assert f"z, {share} in its category" in figure_texts.texts("synthesis", analysis.run({"images": made}))["alt"]
+
+
 def test_the_most_independent_judge_is_shown_by_its_best_prompt() -> None:
     known = {"subject": "s", "kind": "roi", "target": "faces"}
     rows = [
