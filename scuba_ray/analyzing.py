@@ -29,12 +29,17 @@ from scuba_ray.tables.store import RunFolder
 
 CHANGEABLE = ("beyond_nouns", "clusters", "embedding_map", "nouns", "person", "support", "report")
 """Groups of settings that nothing but analyses and the page depend on."""
-_OF_A_CALL = ("warnings", BEGUN, "steps", "complete", "run_id")
+ANALYZING = "analyzing"
+"""In `run.json` of a run that was complete: a call is at work, or was stopped. Until all analyses are made the
+settings are those of before."""
+_OF_A_CALL = ("warnings", BEGUN, "steps", "complete", "run_id", ANALYZING)
 """In `run.json`: what every call says anew."""
 
 
 def analyze(folder: RunFolder, config: RunConfig, names: Sequence[str], settings: Iterable[str] = ()) -> str:
     """Complete analyses of a finished run and those it has, which may depend on the same settings; write figures and page again.
+
+    A call that fails or is stopped can be repeated; until all analyses are made, `run.json` has the settings of before.
 
     Parameters
     ----------
@@ -59,13 +64,12 @@ def analyze(folder: RunFolder, config: RunConfig, names: Sequence[str], settings
     """
     with folder.lock():
         record = folder.read_run_json()
-        if not record.get("complete"):
+        if not (record.get("complete") or record.get(ANALYZING)):
             raise DataError(f"{folder.location} is not complete, so there is nothing to analyze yet: `scuba run` resumes it")
         made = _results(folder, record)
-        chosen = _chosen(config, _changed(config, settings), names, made)
+        chosen = _chosen(config, _changed(config, settings), names, made, record["warnings"])
         kept = {name: value for name, value in record.items() if name not in _OF_A_CALL}
-        about = {**kept, "config": chosen.config.model_dump(mode="json")}
-        with steps_in(folder, config.engine, about, None) as steps:
+        with steps_in(folder, config.engine, {**kept, ANALYZING: True}, None) as steps:
             mine = {f"analyses/{analysis.name}" for analysis in chosen.analyses}
             steps.results += [result for result in made if result.table not in mine]
             answered = tuple(said_left_out(name) for name in SEAMS["analysis"] if f"analyses/{name}" in mine)
@@ -73,8 +77,11 @@ def analyze(folder: RunFolder, config: RunConfig, names: Sequence[str], settings
             steps.warn(*said, *chosen.left_out)
             for analysis in chosen.analyses:
                 steps.analyse(analysis)
+            steps.note(config=chosen.config.model_dump(mode="json"))
+            steps.record.save()  # figures read settings there
             page = write_report(folder, chosen.config)
             steps.once("report", report_inputs(chosen.config), lambda: page)
+            del steps.record.about[ANALYZING]
             steps.close_record(with_earlier=True)
     return page
 
@@ -105,7 +112,9 @@ def _changed(config: RunConfig, settings: Iterable[str]) -> RunConfig:
     return changed
 
 
-def _chosen(config: RunConfig, changed: RunConfig, names: Sequence[str], made: Sequence[Result]) -> Chosen:
+def _chosen(
+    config: RunConfig, changed: RunConfig, names: Sequence[str], made: Sequence[Result], warnings: Sequence[str]
+) -> Chosen:
     """The analyses that the run has, and those asked for."""
     tables = {result.table for result in made}
     pictures = pictures_wanted(config)
@@ -119,12 +128,18 @@ def _chosen(config: RunConfig, changed: RunConfig, names: Sequence[str], made: S
             return f"looks at {wanted} nearest pictures of each voxel, and this run has {pictures}; `scuba run` finds more"
         return None
 
-    there = [name for name in config.analyses if f"analyses/{resolve('analysis', name).name}" in tables]
+    said = {name: said_left_out(resolve("analysis", name).name) for name in config.analyses}
+    there = [name for name in config.analyses if not any(text.startswith(said[name]) for text in warnings)]
     asked = list(dict.fromkeys([*there, *(names or [EVERY])]))
     chosen = choose(make_config({**changed.model_dump(mode="json"), "analyses": asked}), lacks)
     for analysis in chosen.analyses:
         if why := lacks(analysis) or _pictured(config, analysis, made):
             raise ConfigError(f"analysis {analysis.name} {why}")
+    if (wanted := pictures_wanted(chosen.config)) != pictures:
+        raise ConfigError(
+            f"a run with these settings finds {wanted} nearest pictures of each voxel, and this one has {pictures}; `scuba run` "
+            "makes both anew"
+        )
     return chosen
 
 

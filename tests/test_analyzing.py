@@ -11,10 +11,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from scuba_ray.analyses.nouns import Nouns
 from scuba_ray.cli import app
+from scuba_ray.config import EngineConfig
+from scuba_ray.errors import DataError
 from scuba_ray.pipeline import run
 from scuba_ray.planning import plan
+from scuba_ray.records import steps_in
 from scuba_ray.registry import SEAMS
+from scuba_ray.tables.progress import Result as Made
+from scuba_ray.tables.store import RunFolder
 from tests.study import TinyStudy
 
 CAPTIONS = ["beyond_nouns", "clusters", "embedding_map", "nouns", "person", "selectivity", "support"]
@@ -116,6 +122,35 @@ def test_what_is_named_and_cannot_be_is_refused(own: Path, name: str, words: str
     assert record(own) == before
 
 
+def test_one_that_fails_leaves_the_settings_and_can_be_called_again(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise DataError("it cannot be")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Nouns, "run", fails)
+        assert scuba("analyze", own, "nouns", "--set", "person.also=[dog]").exit_code == 1
+    said = record(own)
+    assert "complete" not in said and (said["config"]["analyses"], said["config"]["person"]["also"]) == (["person"], [])
+    assert scuba("analyze", own, "selectivity").exit_code == 0
+    said = record(own)
+    assert said["complete"] and "analyzing" not in said and said["config"]["analyses"] == ["person", "selectivity"]
+
+
+def test_the_page_is_known_whatever_the_order_of_what_it_shows(tmp_path: Path) -> None:
+    results = [Made("a", "run", "1", 1, 1), Made("b", "run", "2", 1, 1)]
+    folder, made = RunFolder(str(tmp_path)), list[str]()
+
+    def written() -> str:
+        made.append(folder.write_file("page.html", b""))
+        return made[-1]
+
+    for order in (results, results[::-1]):
+        with steps_in(folder, EngineConfig(), {}, None) as steps:
+            steps.results += order
+            steps.once("report", [], written)
+    assert len(made) == 1, "a run with parts completes clusters first, `scuba analyze` last"
+
+
 def test_a_run_that_is_not_complete_is_not_analyzed(own: Path, tmp_path: Path) -> None:
     (own / "run.json").write_text(json.dumps({**record(own), "complete": False}))
     done = scuba("analyze", own)
@@ -136,3 +171,6 @@ def test_a_run_of_all_names_what_it_took(own_study: TinyStudy, tmp_path: Path) -
     planned = json.loads(scuba(*how, "--dry-run", "--format", "json").stdout)
     assert planned["complete"] and set(CAPTIONS) <= {step["step"] for step in planned["steps"]}
     assert json.loads(scuba("clean", folder, "--dry-run", "--format", "json").stdout)["found"] == []
+    fewer = scuba("analyze", folder, "--set", "support.pictures=1", "--set", "clusters.pictures=1")
+    assert fewer.exit_code == 2 and "finds 1 nearest pictures" in " ".join(fewer.stderr.split()), "a run would find them anew"
+    assert record(folder) == said

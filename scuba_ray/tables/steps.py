@@ -175,7 +175,8 @@ class Steps:
 
     def once(self, name: str, inputs: Sequence[str], make: Callable[[], str]) -> str:
         """Make a file of the run from everything completed so far, unless the same made it before; return its location."""
-        made = fingerprint(name, list(inputs), [result.fingerprint for result in self.results])
+        # sorted: `scuba analyze` completes the same in another order
+        made = fingerprint(name, list(inputs), sorted(result.fingerprint for result in self.results))
         file = self.record.file(name, made)
         if file is None:
             began = time.perf_counter()
