@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from scuba_ray.analyses.synthesis import wilson
+from scuba_ray.analyses.synthesis import Synthesis, wilson
 from scuba_ray.config import RunConfig
 from scuba_ray.config.scoring import OWN
 from scuba_ray.errors import ConfigError
@@ -79,10 +79,7 @@ class Probe:
         if judge is not None:
             self._columns |= {(judge, BEST): "category", (judge, MEAN): "category_mean"}
 
-    @staticmethod
-    def lacking(config: RunConfig) -> str | None:
-        """It takes images."""
-        return None if config.synthesize else "reads images, and this run makes none: say how under `synthesize`"
+    lacking = staticmethod(Synthesis.lacking)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The categories, and who judges."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from scuba_ray.report.figure_marks import ROW, rows_named, short
+from scuba_ray.report.figure_marks import ROW, rows_named, short, stacked
 from scuba_ray.report.palette import region_colours
 from scuba_ray.report.png import png_of
 from scuba_ray.tables.schemas import SIGNIFICANT
@@ -33,8 +33,6 @@ def draw_agreement(table: pa.Table) -> bytes:
     table : pa.Table
         What the analysis `agreement` wrote.
     """
-    from matplotlib.figure import Figure
-
     rows = table.to_pylist()
     blocks: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -42,8 +40,7 @@ def draw_agreement(table: pa.Table) -> bytes:
     colours = region_colours(row["roi"] for row in rows)
     regions = {name: sorted({row["roi"] for row in own}) for name, own in blocks.items()}
     tall = [1.6 + ROW * max(len(names), 3) for names in regions.values()]
-    figure = Figure(figsize=(11, sum(tall)), layout="constrained")
-    parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=tall)[:, 0]
+    figure, parts = stacked(11, tall)
     for part, (backbone, own) in zip(parts, blocks.items(), strict=True):
         subjects = ", ".join(dict.fromkeys(name for row in own for name in (row["subject"], row["other"]) if name))
         said = "gain = agreement of a region with itself minus with other regions"

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from scuba_ray.analyses import recovery_summary, support_summary
 from scuba_ray.analyses.spoken import ALL
-from scuba_ray.report.figure_marks import ROW, legend, marks_of, offsets_of, point, rows_named, short
+from scuba_ray.report.figure_marks import ROW, legend, marks_of, offsets_of, point, rows_named, short, stacked
 from scuba_ray.report.palette import EVERYWHERE, OKABE_ITO, region_colours
 from scuba_ray.report.png import png_of
 from scuba_ray.tables.ways import METHOD
@@ -95,12 +95,11 @@ def _blocks(rows: Rows, panel: Callable[[Axes, Rows], None], height: Callable[[R
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[f"{row['subject']} · {row['backbone']}"].append(row)
-    tall = [1.35 + height(own) for own in groups.values()]
-    figure = Figure(figsize=(7.2, sum(tall) or 1), layout="constrained")
     if not groups:
+        figure = Figure(figsize=(7.2, 1), layout="constrained")
         figure.text(0.5, 0.5, "nothing counts: see the table", ha="center", va="center")
         return png_of(figure)
-    parts = figure.subfigures(len(groups), 1, squeeze=False, height_ratios=tall)[:, 0]
+    figure, parts = stacked(7.2, [1.35 + height(own) for own in groups.values()])
     for part, (name, own) in zip(parts, groups.items(), strict=True):
         part.suptitle(name, fontsize="medium", x=0.01, ha="left")
         panel(part.subplots(), own)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.analyses.embedding_map import COLOURS, COMPONENTS
-from scuba_ray.report.figure_marks import short
+from scuba_ray.report.figure_marks import short, stacked
 from scuba_ray.report.png import png_of
 
 if TYPE_CHECKING:
@@ -31,11 +31,8 @@ def draw_map(table: pa.Table, voxels: pa.Table) -> bytes:
     voxels : pa.Table
         Columns subject, backbone, voxel_id, rois.
     """
-    from matplotlib.figure import Figure
-
     groups = list(dict.fromkeys(zip(table["subject"].to_pylist(), table["backbone"].to_pylist(), strict=True)))
-    figure = Figure(figsize=(11, 3.6 * len(groups)), layout="constrained")
-    parts = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
+    figure, parts = stacked(11, [3.6] * len(groups))
     for part, (subject, backbone) in zip(parts, groups, strict=True):
         own, theirs = (
             one.filter(pc.and_(pc.equal(one["subject"], subject), pc.equal(one["backbone"], backbone))) for one in (table, voxels)

@@ -1,4 +1,4 @@
-"""What figures of regions and methods share: names that fit, one mark per method, rows from top to bottom."""
+"""What figures of regions and methods share: names that fit, a mark per method, rows from top to bottom, blocks of subjects."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from scuba_ray.report.palette import EVERYWHERE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 ROW = 0.27
 """Inches per row."""
@@ -56,6 +57,14 @@ def legend(axes: Axes, marks: Mapping[str, str], controls: Iterable[str] = ()) -
         face = "white" if method in open_ else "black"
         axes.plot([], [], mark, markerfacecolor=face, markeredgecolor="black", markersize=5, linestyle="none", label=method)
     axes.legend(fontsize="x-small", frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.1)
+
+
+def stacked(wide: float, tall: Sequence[float]) -> tuple[Figure, Sequence[SubFigure]]:
+    """A figure `wide` inches wide with a block for each height of `tall` (inches), one below the other; and the blocks."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(wide, sum(tall)), layout="constrained")
+    return figure, list(figure.subfigures(len(tall), 1, squeeze=False, height_ratios=tall)[:, 0])
 
 
 def rows_named(axes: Axes, names: Sequence[str], least: int = 3) -> None:

@@ -12,7 +12,7 @@ from scuba_ray.analyses import synthesis
 from scuba_ray.analyses.comparison import ALL
 from scuba_ray.report.palette import EVERYWHERE, OKABE_ITO
 from scuba_ray.report.png import png_of
-from scuba_ray.tables.ways import CONCEPTS, LAVCA, METHOD, RERANKED
+from scuba_ray.tables.ways import CONCEPTS, LAVCA, METHOD, NATURAL, RERANKED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def _captions(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
 def _images(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     rows = sorted(rows, key=lambda row: -(row["predicted_independent"] or row["predicted"] or 0))
     for place, row in enumerate(rows):
-        colour = EVERYWHERE if row["method"].startswith("natural") else OKABE_ITO["blue"]
+        colour = EVERYWHERE if row["method"] in NATURAL else OKABE_ITO["blue"]
         for name, face in (("predicted", "white"), ("predicted_independent", colour)):
             if row[name] is not None:
                 axes.plot(row[name], place, "o", markerfacecolor=face, markeredgecolor=colour, markersize=6)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.config.scoring import OWN
-from scuba_ray.report.figure_marks import short
+from scuba_ray.report.figure_marks import short, stacked
 from scuba_ray.report.palette import NOWHERE, region_colours
 from scuba_ray.report.png import png_of
 
@@ -30,8 +30,6 @@ def draw_probe(table: pa.Table) -> bytes:
     table : pa.Table
         What the analysis `probe` wrote.
     """
-    from matplotlib.figure import Figure
-
     table = shown(table)
     rows = table.to_pylist()
     groups = list(dict.fromkeys((row["subject"], row["backbone"]) for row in rows))
@@ -42,8 +40,7 @@ def draw_probe(table: pa.Table) -> bytes:
     beside = -(-len(methods) // deep)
     tall = [deep * (1.05 + _ROW * len(names)) + 0.5 for names in targets.values()]
     wide = beside * (_CELL * len(categories) + 0.35) + _NAMES + 0.6
-    figure = Figure(figsize=(max(wide, 6.2), sum(tall)), layout="constrained")
-    parts = figure.subfigures(len(groups), 1, squeeze=False, height_ratios=tall)[:, 0]
+    figure, parts = stacked(max(wide, 6.2), tall)
     for part, group in zip(parts, groups, strict=True):
         own = [row for row in rows if (row["subject"], row["backbone"]) == group]
         judge = "the captioned backbone itself" if own[0]["judge"] == OWN else own[0]["judge"]

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from scuba_ray.analyses.selectivity import UNITS
 from scuba_ray.analyses.spoken import ALL
-from scuba_ray.report.figure_marks import ROW, short
+from scuba_ray.report.figure_marks import ROW, short, stacked
 from scuba_ray.report.palette import EVERYWHERE, region_colours
 from scuba_ray.report.png import png_of
 
@@ -60,13 +60,11 @@ def draw_selectivity(table: pa.Table) -> bytes:
     table : pa.Table
         What the analysis `selectivity` wrote.
     """
-    from matplotlib.figure import Figure
 
     table = table.filter(pc.equal(table["level"], "roi"))
     panels, colours = _panels(table), _colours(table)
     tall = [1.15 + ROW * max(len(rows) / len(UNITS), 3) for rows in panels.values()]
-    figure = Figure(figsize=(2.5 * len(UNITS) + 1, sum(tall)), layout="constrained")
-    parts = figure.subfigures(len(panels), 1, squeeze=False, height_ratios=tall)[:, 0]
+    figure, parts = stacked(2.5 * len(UNITS) + 1, tall)
     for part, (name, rows) in zip(parts, panels.items(), strict=True):
         part.suptitle(f"{name}, {rows[0]['selection']}: median and quartiles over voxels", fontsize="medium", x=0.01, ha="left")
         for axes, (measure, unit) in zip(part.subplots(1, len(UNITS)), UNITS.items(), strict=True):

@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from scuba_ray.analyses.recovery_summary import bootstrap
 from scuba_ray.analyses.synthesis import ALL
-from scuba_ray.report.figure_marks import ROW, legend, marks_of, offsets_of, point, rows_named, short
+from scuba_ray.report.figure_marks import ROW, legend, marks_of, offsets_of, point, rows_named, short, stacked
 from scuba_ray.report.figure_probe import REGIONS
 from scuba_ray.report.palette import EVERYWHERE, NOWHERE, region_colours
 from scuba_ray.report.png import png_of
+from scuba_ray.tables.ways import NATURAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,8 +40,6 @@ def draw_synthesis(table: pa.Table, images: pa.Table, chance: float | None) -> b
     chance : float, optional
         Share of a category by chance, where it is known.
     """
-    from matplotlib.figure import Figure
-
     rows = table.to_pylist()
     rows = [row for row in rows if row["kind"] in REGIONS] or rows
     judged = any(row["predicted_independent"] is not None for row in rows)
@@ -53,8 +52,7 @@ def draw_synthesis(table: pa.Table, images: pa.Table, chance: float | None) -> b
         groups[row["subject"], row["backbone"]].append(row)
     height = max(ROW, 0.1 * len(marks))
     tall = [1.75 + height * max(len({row["target"] for row in own}), 3) for own in groups.values()]
-    figure = Figure(figsize=(10, sum(tall)), layout="constrained")
-    parts = figure.subfigures(len(groups), 1, squeeze=False, height_ratios=tall)[:, 0]
+    figure, parts = stacked(10, tall)
     for part, (group, own) in zip(parts, groups.items(), strict=True):
         part.suptitle(" · ".join(group), fontsize="medium", x=0.01, ha="left")
         targets = sorted({row["target"] for row in own}, key=lambda name: (name == ALL, name))
@@ -68,7 +66,7 @@ def draw_synthesis(table: pa.Table, images: pa.Table, chance: float | None) -> b
         _stimuli(left, known, targets, value)
         rows_named(left, [short(name) for name in targets])
         rows_named(right, [""] * len(targets))
-        legend(left, marks, [method for method in marks if method.startswith("natural")])
+        legend(left, marks, [method for method in marks if method in NATURAL])
         who = "independent model" if judged else "captioned model"
         left.set_xlabel(
             f"mean predicted response (z), {who}\nline: 95 % interval over images; bar: all of the subject's stimuli",
@@ -89,7 +87,7 @@ def _points(
 ) -> None:  # fmt: skip
     offsets = offsets_of(marks)
     for row in rows:
-        natural = row["method"].startswith("natural")
+        natural = row["method"] in NATURAL
         colour = EVERYWHERE if natural else colours.get(row["target"], NOWHERE)
         point(axes, targets.index(row["target"]) + offsets[row["method"]], row, names, mark=marks[row["method"]], colour=colour)
     for place, target in enumerate(targets):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scuba_ray.analyses.spoken import ALL
-from scuba_ray.report.figure_marks import short
+from scuba_ray.report.figure_marks import short, stacked
 from scuba_ray.report.palette import EVERYWHERE, region_colours
 from scuba_ray.report.png import png_of
 from scuba_ray.tables.schemas import SIGNIFICANT
@@ -35,8 +35,6 @@ def draw_terms(table: pa.Table, column: str) -> bytes:
     table : pa.Table
         What the analysis `nouns` (column `noun`) or `beyond_nouns` (column `term`) wrote.
     """
-    from matplotlib.figure import Figure
-
     names = [name for name in ("subject", "backbone", "kind") if name in table.column_names]
     groups = list(dict.fromkeys(zip(*(table[name].to_pylist() for name in names), strict=True)))
     colours = region_colours(roi for roi in table["roi"].to_pylist() if roi != ALL)
@@ -44,8 +42,7 @@ def draw_terms(table: pa.Table, column: str) -> bytes:
     deep = [-(-len(panels) // _COLUMNS) for panels in blocks]
     longest = max((len(_shown(rows, column)) for panels in blocks for _, rows in panels), default=1)
     tall = 0.95 + _BAR * max(longest, 3)
-    figure = Figure(figsize=(_COLUMNS * _WIDTH, sum(deep) * tall + 0.75 * len(blocks)), layout="constrained")
-    parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=[rows * tall + 0.75 for rows in deep])[:, 0]
+    figure, parts = stacked(_COLUMNS * _WIDTH, [rows * tall + 0.75 for rows in deep])
     for part, key, panels, rows in zip(parts, groups, blocks, deep, strict=True):
         selection, tagger = (panels[0][1][0][name] for name in ("selection", "tagger"))
         bars = f"bars: share of a region's {selection} that say it, pale where q ≥ {SIGNIFICANT}; line: share of all of them"

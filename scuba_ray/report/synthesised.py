@@ -94,12 +94,10 @@ def by_target(run: RunFolder, config: RunConfig) -> Iterator[TargetImages]:
     """
     stimuli = _Stimuli(config)
     for key in run.keys("images"):
-        table = run.read("images", key=key, columns=_TOLD)
         sizes = _voxels(run, key)
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for place, row in enumerate(table.to_pylist()):
-            seen = row["category"] if row["category"] is not None else row["category_own"]
-            groups.setdefault((row["kind"], row["target"]), []).append({**row, "seen": seen, "place": place})
+        for row in _all_images(run, key):
+            groups.setdefault((row["kind"], row["target"]), []).append(row)
         if unknown := [name for kind, name in groups if (kind, name) not in sizes]:
             raise DataError(
                 f"images of {key} are of an earlier plan, which had {', '.join(unknown)}; run again to make those of this"
@@ -117,14 +115,20 @@ def made_for_parts(run: RunFolder) -> dict[tuple[str, str, str], list[MethodImag
     groups: dict[tuple[str, str, str], list[MethodImages]] = {}
     for key in run.keys("images"):
         made: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-        for place, row in enumerate(run.read("images", key=key, columns=_TOLD).to_pylist()):
+        for row in _all_images(run, key):
             if row["kind"] == "part" and row["stimulus_id"] is None:
-                target = (row["subject"], row["backbone"], row["target"])
-                made.setdefault(target, []).append({**row, "seen": row["category"] or row["category_own"], "place": place})
+                made.setdefault((row["subject"], row["backbone"], row["target"]), []).append(row)
         for target, images in made.items():
             groups[target] = _rows(images)
             _add_made(run, key, [one for row in groups[target] for one in row.best])
     return groups
+
+
+def _all_images(run: RunFolder, key: str) -> Iterator[dict[str, Any]]:
+    """Rows of a unit of `images` without pictures, with the category that is `seen` and their `place` in the unit."""
+    for place, row in enumerate(run.read("images", key=key, columns=_TOLD).to_pylist()):
+        seen = row["category"] if row["category"] is not None else row["category_own"]
+        yield {**row, "seen": seen, "place": place}
 
 
 def _voxels(run: RunFolder, key: str) -> dict[tuple[str, str], int]:

@@ -27,3 +27,5 @@ NATURAL_TOP_100 = "natural-top-100"
 """Reference: the hundred of the subject's own stimuli that drove a target's voxels most, by measured response."""
 NATURAL_TOP_1_PERCENT = "natural-top-1%"
 """Reference: the most driving hundredth of them."""
+NATURAL = (NATURAL_TOP_100, NATURAL_TOP_1_PERCENT)
+"""Stimuli, not images that were made."""
