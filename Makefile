@@ -27,12 +27,14 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 		"name one with make setup PYTHON=..." >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "[1/3] environment .venv ($$($(PYTHON) --version))"; $(PYTHON) -m venv .venv; }
 	@echo "[2/3] packages: PyTorch is the large one (with CUDA some 5 GB on disk), so the first time takes minutes"
-	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --no-color --progress-bar off \
+	@set -o pipefail; $(BIN)/python -m pip install --no-compile --disable-pip-version-check --no-color --progress-bar off \
 		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[cpu,serve,dev]' 2>&1 | tee .venv/install.log \
 		| awk '/^(Collecting|Processing) / && ++n % 20 == 0 { sub(/.*\//, "", $$2); print "      " n " packages found, the last one " $$2; fflush() } \
 			/^Installing collected/ { print "      " n " packages found, unpacking them"; fflush() } \
 			/^ERROR|^error|^  *Error/ { print; fflush() }' \
 		|| { tail -n 25 .venv/install.log; echo "pip failed; its whole output: .venv/install.log" >&2; exit 1; }
+	@# pip compiles on one core; every Ray worker imports these, and some machines forbid Python to keep what it compiles
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib scuba_ray tests || true
 	@touch $@
 	@echo "[3/3] ready: $(BIN)/scuba"
 

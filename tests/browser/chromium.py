@@ -19,6 +19,9 @@ FLAGS = (
 
 SETTLED = 'const page = document.documentElement; return page.dataset.ready && !page.hasAttribute("data-moving")'
 
+FRAMES = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
+"""Scroll and resize events are told before a frame: after the second all of them were, and what they draw is drawn."""
+
 
 @contextmanager
 def chromium(
@@ -44,8 +47,9 @@ def chromium(
 
 
 def settle(page: webdriver.Chrome) -> None:
-    """Wait until the page is drawn and nothing moves."""
+    """Wait until the page is drawn, what follows a scroll or a new size too, and nothing moves."""
     WebDriverWait(page, 30).until(lambda driver: driver.execute_script(SETTLED))
+    page.execute_async_script(FRAMES)
 
 
 @contextmanager

@@ -55,18 +55,25 @@ def rows(page: Chrome) -> list[Any]:
     return page.find_elements(By.CSS_SELECTOR, "#rows tr:not(.spacer)")
 
 
+def column(page: Chrome, name: str) -> list[str]:
+    """What the rows in sight say in a column."""
+    cells = f"#rows tr:not(.spacer) .{name}"
+    return list(page.execute_script(f"return [...document.querySelectorAll('{cells}')].map((cell) => cell.innerText)"))
+
+
 def search(page: Chrome, text: str) -> str:
     """Type into the search box and press Enter; returns what the page says of the number found."""
     box = page.find_element(By.ID, "search")
     box.clear()
     box.send_keys(text, Keys.ENTER)
+    settle(page)
     return page.find_element(By.ID, "count").text
 
 
 def choose(page: Chrome, voxel: int) -> None:
     """Find a voxel by its id in the table and click its row."""
     search(page, f"{voxel}")
-    next(row for row in rows(page) if row.find_element(By.CLASS_NAME, "voxel").text == str(voxel)).click()
+    rows(page)[column(page, "voxel").index(str(voxel))].click()
     settle(page)
 
 
@@ -141,7 +148,7 @@ def test_the_patch_is_drawn_where_it_is_pointed_at(page: Chrome, written: Writte
 def test_search_filters_the_table(page: Chrome, written: Written) -> None:
     fruit = [caption for caption in captions(written).values() if "ripe fruit" in caption]
     assert search(page, "ripe FRUIT") == f"{len(fruit)} of {VOXELS} voxels"
-    assert all("fruit" in row.find_element(By.CLASS_NAME, "caption").text for row in rows(page))
+    assert all("fruit" in caption for caption in column(page, "caption"))
     assert search(page, "no such words") == f"0 of {VOXELS} voxels"
     assert page.find_element(By.ID, "none").is_displayed()
     page.find_element(By.ID, "clear").click()
@@ -151,6 +158,7 @@ def test_search_filters_the_table(page: Chrome, written: Written) -> None:
 def test_a_row_can_be_clicked_right_after_typing(page: Chrome) -> None:
     page.find_element(By.ID, "search").send_keys("ripe fruit")
     WebDriverWait(page, 10).until(lambda driver: " of " in driver.find_element(By.ID, "count").text)
+    settle(page)
     rows(page)[1].click()
     assert "ripe fruit" in page.find_element(By.CSS_SELECTOR, "#panel .caption").text
 
@@ -167,14 +175,14 @@ def test_regions_and_ceiling_filter(page: Chrome, written: Written) -> None:
 
 
 def test_table_sorts_and_moves_by_keys(page: Chrome) -> None:
-    def column() -> list[float]:
-        return [float(row.find_element(By.CLASS_NAME, "noise_ceiling").text) for row in rows(page)]
+    def ceilings() -> list[float]:
+        return [float(text) for text in column(page, "noise_ceiling")]
 
     head = page.find_element(By.CSS_SELECTOR, "#heads .noise_ceiling button")
     head.click()
-    assert column() == sorted(column(), reverse=True)
+    assert ceilings() == sorted(ceilings(), reverse=True)
     page.find_element(By.CSS_SELECTOR, "#heads .noise_ceiling button").click()
-    assert column() == sorted(column())
+    assert ceilings() == sorted(ceilings())
     assert page.find_element(By.CSS_SELECTOR, "#heads .noise_ceiling").get_attribute("aria-sort") == "ascending"
     scroller = page.find_element(By.ID, "scroller")
     scroller.send_keys(Keys.END)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -111,6 +112,18 @@ def slow(seconds: float) -> Illness:
     def illness(handler: Handler, prompt: str) -> bool:
         time.sleep(seconds)
         return True
+
+    return illness
+
+
+def together(count: int) -> Illness:
+    """Healthy, but requests are answered so many together: nobody gets an answer before as many came."""
+    barrier = threading.Barrier(count)
+
+    def illness(handler: Handler, prompt: str) -> bool:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            barrier.wait(30)
+        return False
 
     return illness
 

@@ -16,7 +16,7 @@ from scuba_ray.config import EndpointConfig
 from scuba_ray.errors import ConfigError
 from scuba_ray.models.language import Question, Refusal, ask_for_keywords
 from scuba_ray.models.language_http import FOLDER, EndpointModel, language_counts
-from tests.models.service import Illness, Service, body, content, dripping, serving, slow, status, times, where
+from tests.models.service import Illness, Service, body, content, dripping, serving, slow, status, times, together, where
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def refusal(found: list[str] | Refusal) -> Refusal:
 
 def test_answers_come_in_order_and_nothing_is_asked_twice(service: Service, tmp_path: Path) -> None:
     words = [f"{letter}thing" for letter in "abcdefghijkl"]
+    service.illness = together(2)
     asked = model(service, tmp_path)
     assert asked.lists(questions(*words, "athing")) == [[word, "tree"] for word in [*words, "athing"]]
     assert service.requests == 12, "equal questions are asked once"

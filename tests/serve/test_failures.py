@@ -134,7 +134,7 @@ def test_an_endpoint_that_raises_is_answered_in_json(
     ],
 )
 def test_a_body_that_does_not_fit_is_refused_in_words_and_not_repeated(body: bytes, status: int) -> None:
-    answer = app().post("/v1/do", content=body, headers={"Content-Type": "application/json"})
+    answer = app().post("/v1/do", content=body, headers={"Content-Type": "application/json", "X-Request-ID": "r-1"})
     assert answer.status_code == status, answer.text
     assert set(answer.json()) == {"error", "request_id"}
     assert len(answer.text) < 1000 and "aaaa" not in answer.text
