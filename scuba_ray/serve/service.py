@@ -95,6 +95,8 @@ def service(args: Mapping[str, Any], place: Place, tell: Say) -> Iterator[str]:
         port = _free_port(place.host, port)
     with contextlib.ExitStack() as undo:
         undo.callback(ray_here.stop)
+        if ray_here.address is None:
+            undo.enter_context(_patient())
         ray_here.start()
         undo.enter_context(_terminable())
         undo.enter_context(_quiet())
@@ -243,6 +245,20 @@ def _is_here(host: str) -> bool:
     except ConfigError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Let a proxy take as long to start as Serve waits for it in all: on a busy machine its own 5 s are not enough."""
+    name = "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"  # read by Serve's controller, which inherits the environment
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "60"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 @contextlib.contextmanager
