@@ -60,7 +60,6 @@ def draw_selectivity(table: pa.Table) -> bytes:
     table : pa.Table
         What the analysis `selectivity` wrote.
     """
-
     table = table.filter(pc.equal(table["level"], "roi"))
     panels, colours = _panels(table), _colours(table)
     tall = [1.15 + ROW * max(len(rows) / len(UNITS), 3) for rows in panels.values()]

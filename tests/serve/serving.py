@@ -94,8 +94,7 @@ class Served:
 def environment(**variables: str) -> dict[str, str]:
     """This process's, without the token of a Ray that it may have embedded, and with further variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_A", "SCUBA_"))}
-    ours = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
-    return {**kept, **ours, "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "50", **variables}
+    return {**kept, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), **variables}
 
 
 class Process:
